@@ -1,0 +1,13 @@
+"""From a dirty image to a sky and a catalogue."""
+
+from diffsky._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "estimator": ["DiffusionDeconvolver"],
+        "presets": ["PRESETS", "Preset", "get_preset"],
+        "scaling": ["WorkingScale"],
+        "strategies": ["STRATEGIES"],
+    },
+)

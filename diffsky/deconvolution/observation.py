@@ -1,0 +1,200 @@
+"""From a user's image to what the network sees, and samples back to the sky."""
+
+import warnings
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import CCDData
+
+from diffsky.deconvolution.grid import WorkingGrid
+from diffsky.exceptions import DiffskyWarning
+from diffsky.images import load_image, load_map
+from diffsky.instrument.primary_beam import KNOWN_DISHES, airy_primary_beam
+
+__all__ = ["PreparedObservation", "estimate_rms", "prepare_observation"]
+
+_PBLIMIT = 0.1
+
+
+@dataclass(frozen=True)
+class PreparedObservation:
+    """An observation without units, and what gives them back.
+
+    Parameters
+    ----------
+    image : `astropy.nddata.CCDData`
+        The validated dirty image.
+    rms : `numpy.ndarray` or float
+        Noise rms in Jy/beam, a map on the image's pixels or one number.
+    primary_beam : `numpy.ndarray`
+        Shape of the image.
+    valid : `numpy.ndarray`
+        Shape of the image, True where there is data.
+    grid : `diffsky.deconvolution.grid.WorkingGrid`
+    dirty_working, primary_beam_working, rms_working : `numpy.ndarray`
+        Dirty image over rms, primary beam, and rms in Jy on the working grid; the first two are
+        0 where there is no data.
+    """
+
+    image: CCDData
+    rms: object
+    primary_beam: np.ndarray
+    valid: np.ndarray
+    grid: WorkingGrid
+    dirty_working: np.ndarray
+    primary_beam_working: np.ndarray
+    rms_working: np.ndarray
+
+    def true_sky(self, apparent):
+        """Sky in Jy per working pixel.
+
+        Parameters
+        ----------
+        apparent : `numpy.ndarray`
+            Shape (..., *working shape): apparent sky in units of the rms.
+
+        Returns
+        -------
+        sky : `numpy.ndarray`
+            Primary beam divided out; 0 where there is no data.
+        """
+        gain = self.primary_beam_working
+        factor = np.divide(self.rms_working, gain, out=np.zeros_like(gain), where=gain > 0)
+        return apparent * factor
+
+
+def prepare_observation(
+    dirty, *, pixels_per_beam, stride, primary_beam=None, rms=None, mask=None, beam=None
+):
+    """Validate an observation and bring it to the working grid.
+
+    Parameters
+    ----------
+    dirty : `astropy.nddata.CCDData`, path or other
+        Whatever `diffsky.images.load_image` takes, in Jy/beam.
+    pixels_per_beam : float
+        Working pixels per geometric mean FWHM.
+    stride : int
+        Height and width of the working grid are multiples of this.
+    primary_beam : array, number, CCDData, path or None, optional
+        None takes that of the telescope and frequency in the header where the dish is known,
+        else unity, with a warning.
+    rms : array, number, Quantity, CCDData, path or None, optional
+        Noise rms in Jy/beam; None measures it.
+    mask : `numpy.ndarray` or None, optional
+        True where there is no data, beside the image's own mask.
+    beam : `radio_beam.Beam`, Quantity or None, optional
+        Beam, if the image does not say it.
+
+    Returns
+    -------
+    prepared : `PreparedObservation`
+
+    Raises
+    ------
+    ValueError
+        If the image cannot be used (see `diffsky.images.load_image`), or has no noise.
+    """
+    image = load_image(dirty, beam=beam)
+    valid = ~image.mask
+    if mask is not None:
+        mask = np.asarray(mask, dtype=bool)
+        if mask.shape != valid.shape:
+            raise ValueError(f"mask has shape {mask.shape}; expected that of the image {valid.shape}")
+        valid &= ~mask
+    if primary_beam is None:
+        gain = _telescope_primary_beam(image)
+    else:
+        gain = load_map(primary_beam, like=image, name="primary_beam")
+    valid = valid & (np.nan_to_num(gain) > _PBLIMIT)
+    if not valid.any():
+        raise ValueError("no pixel has both data and a primary beam above 0.1")
+    gain = np.where(valid, gain, 0)
+    noise = estimate_rms(image.data[valid]) if rms is None else load_map(rms, like=image, name="rms")
+    noise = np.broadcast_to(np.asarray(noise, dtype=np.float32), valid.shape)
+    valid = valid & (np.nan_to_num(noise) > 0)
+    if not valid.any():
+        raise ValueError("the noise rms is 0; expected an image with noise, or rms= above 0")
+    beam_fwhm = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
+    zoom = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one) / pixels_per_beam
+    grid = WorkingGrid.around(valid, zoom, stride)
+    valid_working = grid.valid_to_working(valid)
+    resampled = (
+        grid.to_working(fill_from_nearest(m, valid)) for m in (image.data / noise, gain, noise)
+    )
+    dirty_working, gain_working, rms_working = (
+        np.where(valid_working, m, 0).astype(np.float32) for m in resampled
+    )
+    return PreparedObservation(
+        image, noise, gain, valid, grid, dirty_working, gain_working, rms_working
+    )
+
+
+def estimate_rms(values):
+    """Noise rms of an image with few sources.
+
+    Parameters
+    ----------
+    values : array_like
+        Pixels with data, not corrected for the primary beam.
+
+    Returns
+    -------
+    rms : float
+        Standard deviation from the median absolute deviation after clipping at 3 sigma.
+    """
+    from astropy.stats import sigma_clipped_stats
+
+    return float(sigma_clipped_stats(values, sigma=3, stdfunc="mad_std")[2])
+
+
+def fill_from_nearest(image, valid):
+    """Replace pixels without data by the nearest with data, so that interpolation has no edge.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        Shape (ny, nx).
+    valid : `numpy.ndarray`
+        Shape (ny, nx), True where there is data.
+
+    Returns
+    -------
+    filled : `numpy.ndarray`
+        Shape (ny, nx).
+    """
+    if valid.all():
+        return np.asarray(image)
+    from scipy.ndimage import distance_transform_edt
+
+    nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return np.asarray(image)[tuple(nearest)]
+
+
+def _telescope_primary_beam(image):
+    telescope, frequency = image.meta.get("telescope"), image.meta.get("frequency")
+    dish = KNOWN_DISHES.get(str(telescope).upper().split()[0]) if telescope else None
+    if dish is None or frequency is None:
+        warnings.warn(
+            f"no primary beam is known for telescope {telescope!r} at frequency {frequency}: the "
+            "sky is apparent, not true. Pass primary_beam= to correct it.",
+            DiffskyWarning,
+            stacklevel=4,
+        )
+        return np.ones(image.shape, dtype=np.float32)
+    header = image.meta["header"]
+    centre = _pointing_centre(image, header)
+    y, x = np.indices(image.shape)
+    scale = image.meta["pixel_scale"].to_value(u.arcsec)
+    separation = np.hypot(x - centre[0], y - centre[1]) * scale
+    return airy_primary_beam(
+        separation, frequency=frequency.to_value(u.Hz), diameter=dish[0], blockage=dish[1]
+    ).astype(np.float32)
+
+
+def _pointing_centre(image, header):
+    """Pixel of the pointing: OBSRA and OBSDEC where the header has them, else the reference."""
+    if "OBSRA" in header and "OBSDEC" in header:
+        return image.wcs.all_world2pix(header["OBSRA"], header["OBSDEC"], 0)
+    return image.wcs.wcs.crpix - 1

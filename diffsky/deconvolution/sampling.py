@@ -1,0 +1,83 @@
+"""Posterior samples on the working grid."""
+
+import sys
+
+import torch
+
+from diffsky.backend import draw_normal, fit_batch_size, sample_generator
+from diffsky.deconvolution.tiling import TiledDenoiser
+from diffsky.diffusion.samplers import get_sampler
+from diffsky.diffusion.schedules import edm_sigmas
+
+__all__ = ["draw_samples"]
+
+_TILE, _OVERLAP = 512, 128
+
+
+def draw_samples(
+    denoiser,
+    condition,
+    *,
+    n_samples,
+    seed,
+    sampling,
+    backend,
+    tile=_TILE,
+    overlap=_OVERLAP,
+    progress=None,
+):
+    """Sample the targets of one observation.
+
+    Sample k of a seed starts from the noise of its own stream, so it is the same whatever the
+    batch size and the number of samples.
+
+    Parameters
+    ----------
+    denoiser : `diffsky.diffusion.Denoiser`
+        On the backend's device.
+    condition : `torch.Tensor`
+        Shape (channels, ny, nx), ny and nx multiples of the network's stride.
+    n_samples : int
+    seed : int
+    sampling : dict
+        ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``.
+    backend : `diffsky.backend.Backend`
+    tile, overlap : int, optional
+        Fields larger than ``tile`` in either direction pass the network in tiles.
+    progress : bool or None, optional
+        Show a progress bar; None shows one on a terminal.
+
+    Returns
+    -------
+    targets : `torch.Tensor`
+        Shape (n_samples, ny, nx), float32, on the CPU.
+    """
+    from tqdm import tqdm
+
+    plan = dict(sampling)
+    sampler = get_sampler(plan.pop("sampler"))
+    sigmas = edm_sigmas(**plan).to(backend.device)
+    ny, nx = condition.shape[-2:]
+    run = denoiser
+    if max(ny, nx) > tile:
+        run = TiledDenoiser(denoiser, tile=tile, overlap=overlap)
+    seen = min(ny, tile) * min(nx, tile)
+    size = fit_batch_size(backend, seen * denoiser.network.memory_per_pixel(), limit=n_samples)
+    condition = condition.to(backend.device)[None]
+    show = sys.stderr.isatty() if progress is None else progress
+    n_batches = -(-n_samples // size)
+    samples = []
+    with tqdm(total=n_batches * (len(sigmas) - 1), desc="sampling", disable=not show) as bar:
+        for first in range(0, n_samples, size):
+            numbers = range(first, min(first + size, n_samples))
+            start = draw_normal([sample_generator(seed, k) for k in numbers], (1, ny, nx))
+            repeated = condition.expand(len(numbers), -1, -1, -1)
+            with torch.inference_mode(), backend.autocast():
+                result = sampler(
+                    lambda x, sigma, given=repeated: run(x, sigma, given),
+                    start.to(backend.device) * sigmas[0],
+                    sigmas,
+                    callback=lambda step: bar.update(),
+                )
+            samples.append(result[:, 0].float().cpu())
+    return torch.cat(samples)

@@ -1,0 +1,220 @@
+"""Networks F(x, sigma, condition) that a denoiser is made of."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["NETWORKS", "UNet", "build_network"]
+
+
+class ChannelNorm(nn.Module):
+    """Normalise every pixel over its channels.
+
+    Statistics over pixels (group or batch normalisation) would make the result at one place
+    depend on the size of the field; this one keeps the network a local, translation
+    equivariant function, so that patches, whole fields and tiles agree.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-5)
+
+    def forward(self, x):
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of c_noise (V24 eq. 21), then two linear layers with SiLU."""
+
+    def __init__(self, width, n_frequencies=32):
+        super().__init__()
+        octaves = torch.linspace(-2.0, 4.0, n_frequencies)
+        self.register_buffer("frequencies", 2.0**octaves * math.pi, persistent=False)
+        self.layers = nn.Sequential(
+            nn.Linear(2 * n_frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, c_noise):
+        angle = c_noise.float()[:, None] * self.frequencies
+        return self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3 x 3 convolutions with FiLM (scale and shift) by the noise embedding."""
+
+    def __init__(self, channels_in, channels_out, width):
+        super().__init__()
+        self.norm1 = ChannelNorm(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.film = nn.Linear(width, 2 * channels_out)
+        self.norm2 = ChannelNorm(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x, embedding):
+        h = self.conv1(functional.silu(self.norm1(x)))
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return self.skip(x) + self.conv2(functional.silu(h))
+
+
+class UNet(nn.Module):
+    """Compact convolutional U-Net for fields of any size.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the noisy image and its condition together.
+    out_channels : int, optional
+        Channels of the output.
+    channels : sequence of int, optional
+        Channels at each resolution, finest first.
+    blocks : int, optional
+        Residual blocks per resolution on the way down (one more on the way up).
+    patch : int, optional
+        The image enters as patch x patch pixels per position (pixel unshuffle), which makes
+        every layer patch**2 times cheaper; 1 works on single pixels.
+    width : int, optional
+        Width of the noise embedding.
+
+    Notes
+    -----
+    No attention and no normalisation over pixels: the output at a pixel depends on a finite
+    neighbourhood of `reach` pixels, and height and width may be any multiple of `stride`.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels=1,
+        *,
+        channels=(64, 128, 192),
+        blocks=2,
+        patch=2,
+        width=256,
+    ):
+        super().__init__()
+        self.patch, self.channels, self.blocks = patch, tuple(channels), blocks
+        self.embedding = NoiseEmbedding(width)
+        self.first = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
+        self.down, self.down_resize = nn.ModuleList(), nn.ModuleList()
+        skips, current = [channels[0]], channels[0]
+        for level, level_channels in enumerate(channels):
+            for _ in range(blocks):
+                self.down.append(ResidualBlock(current, level_channels, width))
+                current = level_channels
+                skips.append(current)
+            if level < len(channels) - 1:
+                self.down_resize.append(nn.Conv2d(current, current, 2, stride=2))
+                skips.append(current)
+        self.middle = ResidualBlock(current, current, width)
+        self.up, self.up_resize = nn.ModuleList(), nn.ModuleList()
+        for level, level_channels in reversed(list(enumerate(channels))):
+            for _ in range(blocks + 1):
+                self.up.append(ResidualBlock(current + skips.pop(), level_channels, width))
+                current = level_channels
+            if level > 0:
+                self.up_resize.append(nn.ConvTranspose2d(current, current, 2, stride=2))
+        self.last_norm = ChannelNorm(current)
+        self.last = nn.Conv2d(current, out_channels * patch**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    @property
+    def stride(self):
+        """int : height and width of the input must be multiples of this."""
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+    @property
+    def reach(self):
+        """int : pixels beyond which an input pixel cannot change an output pixel."""
+        per_level = [2 * (2 * self.blocks + 1) * self.patch * 2**i for i in range(len(self.channels))]
+        return sum(per_level) + 2 * self.stride + 2 * self.patch
+
+    def memory_per_pixel(self, bytes_per_value=4):
+        """Estimate the peak memory of a forward pass without gradients.
+
+        Parameters
+        ----------
+        bytes_per_value : int, optional
+            4 for float32, 2 for bfloat16.
+
+        Returns
+        -------
+        memory : float
+            Bytes per pixel of one image.
+        """
+        values = sum(
+            c * (self.blocks + 8) / (self.patch * 2**i) ** 2 for i, c in enumerate(self.channels)
+        )
+        return values * bytes_per_value
+
+    def forward(self, x, c_noise):
+        """Evaluate the network.
+
+        Parameters
+        ----------
+        x : `torch.Tensor`
+            Shape (n, in_channels, ny, nx), ny and nx multiples of `stride`.
+        c_noise : `torch.Tensor`
+            Shape (n,): the noise level as V24 eq. 21 gives it.
+
+        Returns
+        -------
+        output : `torch.Tensor`
+            Shape (n, out_channels, ny, nx).
+        """
+        if x.shape[-1] % self.stride or x.shape[-2] % self.stride:
+            raise ValueError(
+                f"image of {x.shape[-2]} x {x.shape[-1]} pixels; expected multiples of {self.stride}"
+            )
+        embedding = self.embedding(c_noise)
+        h = self.first(functional.pixel_unshuffle(x, self.patch))
+        skips, down = [h], iter(self.down)
+        for level in range(len(self.channels)):
+            for _ in range(self.blocks):
+                h = next(down)(h, embedding)
+                skips.append(h)
+            if level < len(self.channels) - 1:
+                h = self.down_resize[level](h)
+                skips.append(h)
+        h, up = self.middle(h, embedding), iter(self.up)
+        for level in range(len(self.channels)):
+            for _ in range(self.blocks + 1):
+                h = next(up)(torch.cat([h, skips.pop()], dim=1), embedding)
+            if level < len(self.channels) - 1:
+                h = self.up_resize[level](h)
+        h = self.last(functional.silu(self.last_norm(h)))
+        return functional.pixel_shuffle(h, self.patch)
+
+
+NETWORKS = {"unet": UNet}
+
+
+def build_network(config):
+    """Make a network from its stored configuration.
+
+    Parameters
+    ----------
+    config : dict
+        ``{"type": "unet", ...}``; the other entries are the keywords of that class.
+
+    Returns
+    -------
+    network : `torch.nn.Module`
+
+    Raises
+    ------
+    ValueError
+        If the type is unknown.
+    """
+    config = dict(config)
+    kind = config.pop("type", None)
+    if kind not in NETWORKS:
+        raise ValueError(f"network type is {kind!r}; expected one of {', '.join(NETWORKS)}")
+    return NETWORKS[kind](**config)

@@ -1,0 +1,274 @@
+"""Training of a denoiser through pytorch-lightning (V24 eq. 22)."""
+
+import logging
+import math
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, IterableDataset
+
+from diffsky.backend import sample_generator
+
+__all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
+
+logger = logging.getLogger(__name__)
+
+
+def draw_sigmas(n, *, mean, std, generator):
+    """Draw noise levels log-normally (V24 section 4.2).
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    mean, std : float
+        Mean and standard deviation of ln sigma (P_mean and P_std).
+    generator : `torch.Generator`
+
+    Returns
+    -------
+    sigmas : `torch.Tensor`
+        Shape (n,).
+    """
+    return torch.exp(mean + std * torch.randn(n, generator=generator))
+
+
+def denoising_loss(denoiser, target, condition, sigma, noise):
+    """Weighted denoising error, V24 eq. 22.
+
+    Parameters
+    ----------
+    denoiser : `diffsky.diffusion.Denoiser`
+    target : `torch.Tensor`
+        Shape (n, channels, ny, nx).
+    condition : `torch.Tensor` or None
+        Shape (n, condition channels, ny, nx).
+    sigma : `torch.Tensor`
+        Shape (n,).
+    noise : `torch.Tensor`
+        Standard normal, the shape of ``target``.
+
+    Returns
+    -------
+    loss : `torch.Tensor`
+        Mean over pixels of (D(x + n) - x)**2 / c_out**2.
+    """
+    column = sigma[:, None, None, None]
+    denoised = denoiser(target + column * noise, sigma, condition)
+    c_out = denoiser.coefficients(column)[1]
+    return (((denoised - target) / c_out) ** 2).mean()
+
+
+def train_denoiser(
+    denoiser,
+    pairs,
+    *,
+    steps,
+    batch_size=32,
+    learning_rate=5e-4,
+    sigma_mean=-1.2,
+    sigma_std=1.2,
+    ema_decay=0.999,
+    seed=0,
+    backend,
+    checkpoint_dir=None,
+    checkpoint_every=250,
+    resume=False,
+    progress=None,
+):
+    """Train a denoiser in place.
+
+    The learning rate warms up over 2 % of the steps, stays, and falls linearly to zero over the
+    last 30 %. Every step draws its pairs, noise levels and noise from streams of its own number,
+    so that a run that was interrupted and resumed ends where an uninterrupted one ends.
+
+    Parameters
+    ----------
+    denoiser : `diffsky.diffusion.Denoiser`
+        Ends with the exponential moving average of its weights.
+    pairs : object
+        ``pairs.batch(indices, device)`` returns (target, condition) for a list of pair numbers;
+        ``len(pairs)`` is their number, or 0 if they are made on the fly without end.
+    steps : int
+        Optimizer steps in all.
+    batch_size : int, optional
+        Pairs a step.
+    learning_rate : float, optional
+        Largest learning rate of AdamW.
+    sigma_mean, sigma_std : float, optional
+        Mean and standard deviation of ln sigma.
+    ema_decay : float, optional
+        Decay of the moving average per step.
+    seed : int, optional
+    backend : `diffsky.backend.Backend`
+    checkpoint_dir : path-like or None, optional
+        Folder for checkpoints (``last.ckpt``) and the log (``metrics.csv``). None keeps neither.
+    checkpoint_every : int, optional
+        Steps between checkpoints; one more is written on Ctrl-C or an error.
+    resume : bool, optional
+        Continue from the checkpoint in ``checkpoint_dir`` if there is one.
+    progress : bool or None, optional
+        Show a progress bar; None shows one on a terminal.
+
+    Returns
+    -------
+    history : dict
+        ``steps`` and the smoothed final ``loss``.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or ``resume`` is asked for without ``checkpoint_dir``.
+    FileExistsError
+        If ``checkpoint_dir`` holds a checkpoint and ``resume`` is False.
+    KeyboardInterrupt
+        On Ctrl-C, after a checkpoint was written.
+    """
+    _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir)
+    checkpoint = _find_checkpoint(checkpoint_dir, resume)
+    module = _TrainingModule(
+        denoiser,
+        pairs,
+        plan={"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate},
+        sigmas={"mean": sigma_mean, "std": sigma_std},
+        seed=seed,
+    )
+    callbacks = [EMAWeightAveraging(decay=ema_decay)]
+    if checkpoint_dir is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=checkpoint_dir,
+                filename="last",
+                every_n_train_steps=checkpoint_every,
+                save_on_exception=True,
+                enable_version_counter=False,
+            )
+        )
+    show = sys.stderr.isatty() if progress is None else progress
+    if show:
+        callbacks.append(TQDMProgressBar(refresh_rate=1))
+    trainer = pl.Trainer(
+        accelerator="gpu" if backend.device.type == "cuda" else backend.device.type,
+        devices=1,
+        precision=backend.lightning_precision,
+        max_steps=steps,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        enable_progress_bar=bool(show),
+        enable_model_summary=False,
+        enable_checkpointing=checkpoint_dir is not None,
+        logger=False if checkpoint_dir is None else _make_logger(checkpoint_dir),
+        log_every_n_steps=50,
+    )
+    denoiser.train()
+    try:
+        # Our own checkpoint: it holds tensors and plain containers, which weights_only admits.
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=checkpoint and True)
+    except SystemExit as error:
+        raise KeyboardInterrupt(
+            f"training stopped at step {trainer.global_step} of {steps}; "
+            "call fit again with resume=True to go on"
+        ) from error
+    finally:
+        denoiser.eval()
+    return {"steps": trainer.global_step, "loss": module.mean_loss}
+
+
+def _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir):
+    for name, value in {"steps": steps, "batch_size": batch_size}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected 1 or more")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+    if resume and checkpoint_dir is None:
+        raise ValueError("resume=True needs checkpoint_dir=, the folder of the run to continue")
+
+
+def _find_checkpoint(checkpoint_dir, resume):
+    if checkpoint_dir is None:
+        return None
+    path = Path(checkpoint_dir) / "last.ckpt"
+    if path.exists() and not resume:
+        raise FileExistsError(
+            f"{path} exists; pass resume=True to continue that run, or another checkpoint_dir"
+        )
+    return str(path) if path.exists() else None
+
+
+def _make_logger(checkpoint_dir):
+    folder = Path(checkpoint_dir)
+    return CSVLogger(folder.parent, name=folder.name, version="log")
+
+
+class _StepStream(IterableDataset):
+    """The pair numbers of every step, from a given step on."""
+
+    def __init__(self, n_pairs, batch_size, first, last, seed):
+        self.n_pairs, self.batch_size, self.seed = n_pairs, batch_size, seed
+        self.steps = range(first, last)
+
+    def __iter__(self):
+        for step in self.steps:
+            numbers = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+            yield step, self._shuffle(numbers) if self.n_pairs else numbers
+
+    def _shuffle(self, numbers):
+        """Every pair once an epoch, in a new order each time."""
+        epochs = (numbers // self.n_pairs).tolist()
+        orders = {
+            epoch: torch.randperm(self.n_pairs, generator=sample_generator(self.seed, 2, epoch))
+            for epoch in set(epochs)
+        }
+        places = (numbers % self.n_pairs).tolist()
+        return torch.stack([orders[e][p] for e, p in zip(epochs, places, strict=True)])
+
+
+class _TrainingModule(pl.LightningModule):
+    def __init__(self, denoiser, pairs, *, plan, sigmas, seed):
+        super().__init__()
+        self.denoiser = denoiser
+        self._pairs, self._plan, self._sigmas, self._seed = pairs, plan, sigmas, seed
+        self.mean_loss = math.nan
+
+    def train_dataloader(self):
+        """Start at the step that the trainer stands at: 0, or where a checkpoint left off."""
+        stream = _StepStream(
+            len(self._pairs),
+            self._plan["batch_size"],
+            self.trainer.global_step,
+            self._plan["steps"],
+            self._seed,
+        )
+        return DataLoader(stream, batch_size=None)
+
+    def training_step(self, batch, batch_idx):
+        """One batch: pairs, noise levels and noise from the streams of this step."""
+        step, numbers = batch
+        target, condition = self._pairs.batch(numbers.tolist(), self.device)
+        stream = sample_generator(self._seed, 1, step)
+        sigma = draw_sigmas(len(target), **self._sigmas, generator=stream).to(self.device)
+        noise = torch.randn(target.shape, generator=stream).to(self.device)
+        loss = denoising_loss(self.denoiser, target, condition, sigma, noise)
+        value = loss.item()
+        smoothed = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
+        self.mean_loss = smoothed
+        self.log("loss", smoothed, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        """AdamW with warm-up, plateau and linear cool-down."""
+        optimizer = torch.optim.AdamW(
+            self.denoiser.parameters(), lr=self._plan["learning_rate"], weight_decay=0.01
+        )
+        steps = self._plan["steps"]
+
+        def factor(step):
+            return min(1.0, (step + 1) / max(1, 0.02 * steps), (steps - step) / (0.3 * steps))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

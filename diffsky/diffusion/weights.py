@@ -1,0 +1,192 @@
+"""Weights on disk: safetensors beside a JSON description that says what they are."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from diffsky.exceptions import WeightsError
+
+__all__ = ["bundled_weights", "load_weights", "resolve_weights", "save_weights"]
+
+FORMAT = 1
+TENSORS, DESCRIPTION = "weights.safetensors", "description.json"
+_REQUIRED = ("format", "name", "version", "preset", "network", "sha256")
+
+
+def save_weights(folder, network, description, *, half=False, overwrite=False):
+    """Write a network and what it is.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made with its parents. Both files are written beside their final names and moved there,
+        so that a run that is killed leaves no half-written file.
+    network : `torch.nn.Module`
+    description : dict
+        Plain JSON: at least ``name``, ``version``, ``preset`` and ``network`` (its
+        configuration); training data and figures of merit belong here too.
+    half : bool, optional
+        Store float16, half the size; float32 otherwise.
+    overwrite : bool, optional
+        Replace weights that are there.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds weights and ``overwrite`` is False.
+    OSError
+        If the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    if (folder / DESCRIPTION).exists() and not overwrite:
+        raise FileExistsError(f"{folder} holds weights; pass overwrite=True to replace them")
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        name: value.detach().to("cpu", dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    content = save(tensors)
+    record = {"format": FORMAT, **description, "sha256": hashlib.sha256(content).hexdigest()}
+    _replace(folder / TENSORS, content)
+    _replace(folder / DESCRIPTION, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def load_weights(folder):
+    """Read weights and check that they are whole.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder that `save_weights` made.
+
+    Returns
+    -------
+    tensors : dict of str to `torch.Tensor`
+        float32.
+    description : dict
+        The content of the JSON file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    WeightsError
+        If a file is not of this format, or the checksum does not agree: it was truncated or
+        altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    folder = Path(folder)
+    for name in (DESCRIPTION, TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no file {name}; expected a folder of weights")
+    description = _read_description(folder / DESCRIPTION)
+    content = (folder / TENSORS).read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != description["sha256"]:
+        raise WeightsError(
+            f"{folder / TENSORS} has sha256 {checksum[:12]}..., expected "
+            f"{description['sha256'][:12]}...: it is truncated or was altered"
+        )
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise WeightsError(f"{folder / TENSORS} is not a safetensors file: {error}") from error
+    return {name: value.float() for name, value in tensors.items()}, description
+
+
+def load_into(network, tensors, where):
+    """Put tensors into a network of the same architecture.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+    tensors : dict of str to `torch.Tensor`
+    where : str
+        What to call the weights in an error.
+
+    Raises
+    ------
+    WeightsError
+        If names or shapes do not agree.
+    """
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(
+            f"{where} was made for another network than its description says: {reason}"
+        ) from error
+
+
+def bundled_weights():
+    """List the weights that come with the package.
+
+    Returns
+    -------
+    names : list of str
+    """
+    return sorted(path.parent.name for path in _data_folder().glob(f"*/{DESCRIPTION}"))
+
+
+def resolve_weights(name):
+    """Find weights by name or path.
+
+    Parameters
+    ----------
+    name : path-like
+        A folder, or the name of bundled weights.
+
+    Returns
+    -------
+    folder : `pathlib.Path`
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder; the message lists the bundled names.
+    """
+    for folder in (Path(name), _data_folder() / str(name)):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no weights {str(name)!r}; expected a folder with {DESCRIPTION}, or one of "
+        f"{', '.join(bundled_weights()) or 'no bundled weights'}"
+    )
+
+
+def _data_folder():
+    return Path(__file__).parent.parent / "data"
+
+
+def _read_description(path):
+    try:
+        description = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    missing = [key for key in _REQUIRED if key not in description]
+    if missing:
+        raise WeightsError(f"{path} lacks {', '.join(missing)}; expected a weights description")
+    if description["format"] != FORMAT:
+        raise WeightsError(f"{path} has format {description['format']}; expected {FORMAT}")
+    return description
+
+
+def _replace(path, content):
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

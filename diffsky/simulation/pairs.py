@@ -1,0 +1,125 @@
+"""Training pairs made on the fly: dirty image and sky on the working grid."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from diffsky.backend import sample_generator
+from diffsky.deconvolution.scaling import WorkingScale
+from diffsky.instrument.operator import Instrument
+from diffsky.simulation.skymodels import PRIORS, SourceList, render_sources
+
+__all__ = ["SimulatedPairs"]
+
+
+@dataclass
+class SimulatedPairs:
+    """Endless pairs of dirty image and sky, every one with its own noise.
+
+    Pair k of a seed is always the same: its stream decides prior, sources, instrument, flips,
+    primary beam, patch and noise.
+
+    Parameters
+    ----------
+    weights : `torch.Tensor`
+        Shape (n, N, N // 2 + 1): gridded uv weights of n instruments on the working grid
+        (see `diffsky.instrument.grid_uv`); each pair takes one.
+    priors : sequence of (`SkyPrior`, float), optional
+        Relative priors and the share of pairs that each gets.
+    field_size : int, optional
+        Pixels along a side of the observed field.
+    patch_size : int or None, optional
+        A random patch of this size is cut out; None keeps the whole field.
+    scale : `diffsky.deconvolution.scaling.WorkingScale`, optional
+        How images become what the network sees.
+    pblimit : float, optional
+        There is no data where the primary beam is below this.
+    seed : int, optional
+    """
+
+    weights: torch.Tensor
+    priors: list = field(default_factory=lambda: [(PRIORS["wide"], 1.0)])
+    field_size: int = 128
+    patch_size: int | None = 64
+    scale: WorkingScale = field(default_factory=WorkingScale)
+    pblimit: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self):
+        if any(not prior.relative for prior, _ in self.priors):
+            raise ValueError("a prior is in Jy and arcsec; expected SkyPrior.in_units_of(rms, beam)")
+        if self.patch_size is not None and not 0 < self.patch_size <= self.field_size:
+            raise ValueError(
+                f"patch_size is {self.patch_size}; expected 1 to field_size {self.field_size}"
+            )
+        shares = np.array([share for _, share in self.priors], dtype=float)
+        self._shares = shares / shares.sum()
+
+    def __len__(self):
+        """Zero: there is no end."""
+        return 0
+
+    def batch(self, numbers, device="cpu"):
+        """Make pairs.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which pairs of this seed.
+        device : str or `torch.device`, optional
+
+        Returns
+        -------
+        target : `torch.Tensor`
+            Shape (n, 1, size, size): scaled apparent sky.
+        condition : `torch.Tensor`
+            Shape (n, 2, size, size): dirty image over rms, and primary beam.
+        """
+        streams = [np.random.default_rng([self.seed, 0, k]) for k in numbers]
+        sources, owner = self._draw_sources(streams)
+        shape = (self.field_size, self.field_size)
+        kernel = self.scale.kernel_fwhm
+        sky = render_sources(
+            sources, owner, len(streams), shape,
+            pixel=1 / self.scale.pixels_per_beam, kernel_fwhm=kernel,
+        )  # fmt: skip
+        beam = torch.stack([_draw_primary_beam(rng, self.field_size) for rng in streams])
+        choice = [int(rng.integers(len(self.weights))) for rng in streams]
+        noise = [sample_generator(self.seed, 1, k) for k in numbers]
+        sky, beam = sky.to(device), beam.to(device)
+        instrument = Instrument(self.weights[choice].to(device), beam, 1.0)
+        dirty = instrument.observe(sky, noise, kernel_fwhm=kernel)
+        images = torch.stack([sky * beam, dirty, beam], dim=1) * (beam > self.pblimit)[:, None]
+        images = torch.stack([self._cut(i, rng) for i, rng in zip(images, streams, strict=True)])
+        target = self.scale.scale_target(images[:, :1])
+        return target, self.scale.condition(images[:, 1], images[:, 2])
+
+    def _draw_sources(self, streams):
+        drawn = [self.priors[rng.choice(len(self.priors), p=self._shares)][0].draw(rng) for rng in streams]
+        owner = np.repeat(np.arange(len(streams)), [len(s) for s in drawn])
+        columns = (
+            np.concatenate([getattr(s, name) for s in drawn])
+            for name in SourceList.__dataclass_fields__
+        )
+        return SourceList(*columns), owner
+
+    def _cut(self, images, rng):
+        """Random patch, flip and right-angle rotation of one pair."""
+        if self.patch_size is not None:
+            y, x = rng.integers(self.field_size - self.patch_size + 1, size=2)
+            images = images[:, y : y + self.patch_size, x : x + self.patch_size]
+        if rng.random() < 0.5:
+            images = images.flip(-1)
+        return torch.rot90(images, int(rng.integers(4)), (-2, -1))
+
+
+def _draw_primary_beam(rng, size):
+    """Gaussian primary beam of random width and pointing."""
+    if rng.random() < 0.1:
+        return torch.ones(size, size)
+    fwhm = np.exp(rng.uniform(np.log(100), np.log(600)))
+    offset = rng.uniform(-1, 1, 2) * 0.5 * size if rng.random() < 0.5 else np.zeros(2)
+    axis = torch.arange(size) - size // 2
+    y, x = axis[:, None] - offset[0], axis[None, :] - offset[1]
+    return torch.exp(-4 * np.log(2) * (x**2 + y**2) / fwhm**2).float()
