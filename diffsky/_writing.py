@@ -10,7 +10,7 @@ from diffsky._reading import header_beam, make_beam
 
 __all__ = ["make_header", "unit_text"]
 
-_NAMES = {"frequency": "FREQ", "telescope": "TELESCOP", "pixel_scale": None}
+_NAMES = {"beam": None, "frequency": "FREQ", "telescope": "TELESCOP", "pixel_scale": None}
 # What describes the file, the grid, the unit and the beam comes from the image itself.
 _RESERVED = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|EXTNAME|EXTVER|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK"

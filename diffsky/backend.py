@@ -149,7 +149,9 @@ def sample_generator(seed, *index):
         A stream on the CPU that depends on ``seed`` and ``index`` alone, so that sample k of
         seed s is the same whatever the batch size, the number of workers or the device.
     """
-    state = np.random.SeedSequence([int(seed), *map(int, index)]).generate_state(1, np.uint64)
+    # spawn_key, unlike a longer entropy, tells (3,) from (3, 0)
+    sequence = np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, index)))
+    state = sequence.generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 

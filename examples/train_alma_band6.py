@@ -8,13 +8,13 @@ that was interrupted.
     python examples/train_alma_band6.py run-alma-band6
 """
 
-import logging
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 
+from diffsky.deconvolution import get_preset
 from diffsky.instrument import grid_uv
 from diffsky.simulation.pairs import SimulatedPairs
 from diffsky.simulation.skymodels import PRIORS
@@ -76,3 +76,24 @@ def make_bank(folder, pixels_per_beam, seed=0):
                 )
                 bank.append(torch.from_numpy((gridded / gridded.max()).astype(np.float32)))
     return torch.stack(bank)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--steps", default=None, type=int, help="Optimizer steps; the preset's if not given.")
+@click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
+def main(folder, steps, device):
+    """Train alma-band6 in FOLDER and save the weights to FOLDER/alma-band6."""
+    from diffsky import DiffusionDeconvolver
+
+    observe_all(folder / "uv")
+    deconvolver = DiffusionDeconvolver(preset="small", device=device)
+    priors = [(PRIORS["independent"].in_units_of(RMS, BEAM), 0.6), (PRIORS["wide"], 0.4)]
+    bank = make_bank(folder / "uv", get_preset("small").scale.pixels_per_beam)
+    pairs = SimulatedPairs(bank, priors=priors, field_size=FIELD, patch_size=64, seed=1)
+    deconvolver.fit(pairs, steps=steps, checkpoint_dir=folder / "checkpoints", resume=True, seed=0)
+    deconvolver.save(folder / "alma-band6", name="alma-band6", half=True, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from .io import (
     write_catalog,
 )
 from .matched_filter import (
+    inside_regions,
     matched_filter,
     matched_filter_pixels,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "drozdova2024_threshold",
     "empty_catalog",
     "empty_detections",
+    "inside_regions",
     "match_catalogs",
     "match_pixels",
     "matched_filter",

@@ -16,7 +16,7 @@ from ._template_fit import (
 )
 from .table import pixel_scale, source_table
 
-__all__ = ["matched_filter", "matched_filter_pixels"]
+__all__ = ["inside_regions", "matched_filter", "matched_filter_pixels"]
 
 _ROUNDS = 3
 
@@ -102,7 +102,7 @@ def matched_filter(
         sizes=sizes,
         max_sources=max_sources,
         mask=blank,
-        search=None if regions is None else _inside(regions, image.shape, wcs),
+        search=None if regions is None else inside_regions(regions, image.shape, wcs),
     )
     return source_table(
         _with_intervals(sources),
@@ -234,18 +234,38 @@ def _boolean(values, shape, name):
     return values
 
 
-def _inside(regions, shape, wcs):
-    from regions import PixelRegion, Region, SkyRegion
+def inside_regions(regions, shape, wcs):
+    """Tell which pixels of an image lie in one of some regions.
+
+    Parameters
+    ----------
+    regions : regions.Region or sequence of regions.Region
+        Sky or pixel regions; a pixel counts when its centre is inside.
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    wcs : astropy.wcs.WCS
+        Celestial WCS of the image, for sky regions.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, shape (ny, nx).
+
+    Raises
+    ------
+    TypeError
+        If there is something else among the regions.
+    """
+    from regions import PixCoord, PixelRegion, Region, SkyRegion
 
     inside = np.zeros(shape, dtype=bool)
+    pixels = PixCoord(*np.indices(shape)[::-1])
     for region in [regions] if isinstance(regions, Region) else regions:
         if isinstance(region, SkyRegion):
             region = region.to_pixel(wcs)
         if not isinstance(region, PixelRegion):
             raise TypeError(f"regions must hold regions.Region, got {type(region).__name__}")
-        cutout = region.to_mask(mode="center").to_image(shape)
-        if cutout is not None:
-            inside |= cutout.astype(bool)
+        inside |= region.contains(pixels)
     return inside
 
 

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "estimator": ["DiffusionDeconvolver"],
+        "reconstruction": ["make_catalog", "make_cube", "make_sky"],
         "presets": ["PRESETS", "Preset", "get_preset"],
         "scaling": ["WorkingScale"],
         "strategies": ["STRATEGIES"],

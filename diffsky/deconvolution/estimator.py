@@ -1,31 +1,21 @@
 """DiffusionDeconvolver: from a dirty image to a sky and a catalogue."""
 
-import secrets
-
-import astropy.units as u
 import numpy as np
 import torch
-from astropy.nddata import CCDData, StdDevUncertainty
 
-from diffsky.backend import select_backend
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.presets import Preset, get_preset
+from diffsky.deconvolution.reconstruction import make_catalog, make_cube, make_sky
 from diffsky.deconvolution.residual import residual_image
 from diffsky.deconvolution.sampling import draw_samples
-from diffsky.deconvolution.strategies import check_strategy, find_sources, summarize_samples
-from diffsky.diffusion.networks import build_network
-from diffsky.diffusion.preconditioning import Denoiser
-from diffsky.diffusion.training import train_denoiser
-from diffsky.diffusion.weights import load_into, load_weights, resolve_weights, save_weights
-from diffsky.exceptions import NotFittedError
+from diffsky.deconvolution.strategies import check_strategy
+from diffsky.diffusion.estimator import DiffusionEstimator
+from diffsky.images import load_psf
 
 __all__ = ["DiffusionDeconvolver"]
 
-DEFAULT_WEIGHTS = "alma-band6"
-_FIELD_UNIT = u.Jy / u.pix
 
-
-class DiffusionDeconvolver:
+class DiffusionDeconvolver(DiffusionEstimator):
     """Sky model and source catalogue from a dirty image, by conditional diffusion.
 
     Parameters
@@ -59,22 +49,8 @@ class DiffusionDeconvolver:
     >>> sky, catalog = deconvolver.predict("dirty.fits", seed=1)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        preset="small",
-        *,
-        device=None,
-        precision="auto",
-        compile=False,
-        sampler=None,
-        n_steps=None,
-    ):
-        self.preset = preset
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.sampler = sampler
-        self.n_steps = n_steps
+    _preset_type = Preset
+    _default_weights = "alma-band6"
 
     def fit(
         self,
@@ -128,37 +104,17 @@ class DiffusionDeconvolver:
         preset = get_preset(self.preset)
         if pairs.scale != preset.scale:
             raise ValueError(f"pairs have {pairs.scale}; preset {self.preset!r} has {preset.scale}")
-        backend = self._backend()
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-        plan = {**preset.training, **{k: v for k, v in given.items() if v is not None}}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
-        denoiser = denoiser.to(memory_format=torch.channels_last)
-        history = train_denoiser(
-            denoiser,
+        return self._train(
+            preset,
             pairs,
-            **plan,
-            seed=seed,
-            backend=backend,
+            {name: value for name, value in given.items() if value is not None},
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
             resume=resume,
+            seed=seed,
             progress=progress,
         )
-        describe = getattr(pairs, "describe", dict)
-        self._adopt(
-            denoiser,
-            preset,
-            {
-                "name": "unnamed",
-                "version": 1,
-                "preset": self.preset,
-                "training": {**plan, **history, "seed": seed, "pairs": describe()},
-                "merits": {},
-            },
-        )
-        return self
 
     def sample(self, dirty, *, n_samples=20, seed=None, progress=None, **observation):
         """Draw skies from the posterior.
@@ -183,12 +139,8 @@ class DiffusionDeconvolver:
         """
         seed = self._check_run(n_samples, seed)
         prepared = self._prepare(dirty, **observation)
-        apparent = self._sample_apparent(prepared, n_samples, seed, progress)
-        cube = prepared.grid.to_image(prepared.true_sky(apparent))
-        mask = np.broadcast_to(~prepared.valid, cube.shape)
-        meta = self._meta(prepared, seed, n_samples)
-        cube[:, ~prepared.valid] = 0
-        return CCDData(cube, unit=_FIELD_UNIT, mask=mask, meta=meta)
+        apparent = self.sample_apparent(prepared, n_samples=n_samples, seed=seed, progress=progress)
+        return make_cube(prepared, apparent, self._meta(prepared, seed, n_samples))
 
     def predict(
         self,
@@ -253,26 +205,69 @@ class DiffusionDeconvolver:
         check_strategy(strategy)
         seed = self._check_run(n_samples, seed)
         if isinstance(dirty, (list, tuple)):
-            options = dict(
-                n_samples=n_samples, strategy=strategy, seed=seed, radius=radius,
-                min_reliability=min_reliability, regions=regions, psf=psf, progress=progress,
-            )  # fmt: skip
+            options = {
+                "n_samples": n_samples,
+                "strategy": strategy,
+                "seed": seed,
+                "radius": radius,
+                "min_reliability": min_reliability,
+                "regions": regions,
+                "psf": psf,
+                "progress": progress,
+            }
             return [self.predict(image, **options, **observation) for image in dirty]
         prepared = self._prepare(dirty, **observation)
-        apparent = self._sample_apparent(prepared, n_samples, seed, progress)
-        sky = self._make_sky(prepared, apparent, strategy, seed)
-        catalog = self._make_catalog(prepared, apparent, strategy, radius, min_reliability, sky.meta)
-        if regions is not None:
-            from diffsky.catalog import inside_regions
-
-            x, y = (np.rint(catalog[f"{axis}_centroid"]).astype(int) for axis in "xy")
-            inside = inside_regions(regions, prepared.image.shape, prepared.image.wcs)
-            catalog = catalog[inside[y, x]]
-            catalog["id"] = np.arange(1, len(catalog) + 1)
-        if psf is not None:
-            left = self.residual(dirty, sky, psf=psf, **observation)
+        meta = {**self._meta(prepared, seed, n_samples), "strategy": strategy}
+        options = {
+            "scale": self.preset_.scale,
+            "radius": radius,
+            "min_reliability": min_reliability,
+            "trained_snr": self._trained_snr(),
+            "regions": regions,
+            "meta": meta,
+        }
+        # An empty sky first: what is wrong with the options shows before the network runs.
+        make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
+        response = None if psf is None else load_psf(psf, like=prepared.image)
+        apparent = self.sample_apparent(prepared, n_samples=n_samples, seed=seed, progress=progress)
+        sky = make_sky(prepared, apparent, strategy, meta)
+        catalog = make_catalog(prepared, apparent, strategy, **options)
+        if response is not None:
+            left = self._residual(prepared, sky, response)
             sky.meta["residual_rms"] = float(np.std(left.data[~left.mask]))
         return sky, catalog
+
+    def sample_apparent(self, prepared, *, n_samples, seed, progress=None):
+        """Draw samples of the apparent sky on the working grid.
+
+        Parameters
+        ----------
+        prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        n_samples : int
+        seed : int
+        progress : bool or None, optional
+            Show a progress bar; None shows one on a terminal.
+
+        Returns
+        -------
+        apparent : `numpy.ndarray`
+            Shape (n_samples, *working shape): flux per working pixel in units of the rms, from
+            which `diffsky.deconvolution.make_sky` and `make_catalog` start.
+        """
+        backend = self._ready()
+        scale = self.preset_.scale
+        images = (prepared.dirty_working, prepared.primary_beam_working)
+        condition = scale.condition(*(torch.from_numpy(image)[None] for image in images))
+        targets = draw_samples(
+            self.denoiser_,
+            condition[0],
+            n_samples=n_samples,
+            seed=seed,
+            sampling=self.sampling_plan(),
+            backend=backend,
+            progress=progress,
+        )
+        return scale.unscale_target(targets).numpy() * (prepared.primary_beam_working > 0)
 
     def residual(self, dirty, sky, *, psf, **observation):
         """Dirty image less the re-observed sky.
@@ -294,115 +289,7 @@ class DiffusionDeconvolver:
         residual : `astropy.nddata.CCDData`
             Jy/beam, masked where there is no data. The target kernel is divided out.
         """
-        preset = self._fitted().preset_
-        prepared = self._prepare(dirty, **observation)
-        kernel = preset.scale.kernel_fwhm * prepared.grid.zoom
-        return residual_image(prepared, sky, psf, kernel_fwhm=kernel)
-
-    def save(self, folder, *, name=None, half=False, overwrite=False):
-        """Write the weights and what they are.
-
-        Parameters
-        ----------
-        folder : path-like
-            Gets ``weights.safetensors`` and ``description.json``.
-        name : str or None, optional
-            Name in the description; None keeps the present one.
-        half : bool, optional
-            Store float16 instead of float32.
-        overwrite : bool, optional
-            Replace weights that are there.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder holds weights and ``overwrite`` is False.
-        """
-        fitted = self._fitted()
-        if name is not None:
-            fitted.description_["name"] = name
-        description = {**fitted.description_, **fitted.preset_.to_dict()}
-        save_weights(
-            folder, fitted.denoiser_.network, description, half=half, overwrite=overwrite
-        )
-
-    @classmethod
-    def load(cls, folder, **options):
-        """Read weights from a folder.
-
-        Parameters
-        ----------
-        folder : path-like
-            What `save` wrote.
-        **options
-            Keywords of the class (``device``, ``precision``, ``sampler``, ``n_steps``...).
-
-        Returns
-        -------
-        deconvolver : `DiffusionDeconvolver`
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder has no weights.
-        WeightsError
-            If they are damaged, altered or of another architecture.
-        """
-        tensors, description = load_weights(folder)
-        stored = {key: description.pop(key) for key in Preset.__dataclass_fields__ if key != "training"}
-        preset = Preset.from_dict({**stored, "training": description["training"]})
-        denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
-        load_into(denoiser.network, tensors, str(folder))
-        deconvolver = cls(description["preset"], **options)
-        deconvolver._adopt(denoiser, preset, description)
-        return deconvolver
-
-    @classmethod
-    def from_pretrained(cls, name=DEFAULT_WEIGHTS, **options):
-        """Read weights by their name.
-
-        Parameters
-        ----------
-        name : path-like, optional
-            The name of bundled weights, or a folder.
-        **options
-            Keywords of the class.
-
-        Returns
-        -------
-        deconvolver : `DiffusionDeconvolver`
-
-        Raises
-        ------
-        FileNotFoundError
-            If there are none of that name; the message lists the bundled ones.
-        """
-        return cls.load(resolve_weights(name), **options)
-
-    def _backend(self):
-        return select_backend(self.device, self.precision, compile=self.compile)
-
-    def _adopt(self, denoiser, preset, description):
-        self.denoiser_, self.preset_, self.description_ = denoiser.eval(), preset, description
-        self._run = None
-
-    def _fitted(self):
-        if not hasattr(self, "denoiser_"):
-            raise NotFittedError(
-                "this DiffusionDeconvolver has no weights; call fit(), or make it with "
-                "DiffusionDeconvolver.from_pretrained() or .load(folder)"
-            )
-        return self
-
-    def _check_run(self, n_samples, seed):
-        self._fitted()
-        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; expected an integer of 1 or more")
-        if seed is None:
-            return secrets.randbits(32)
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed is {seed!r}; expected an integer of 0 or more, or None")
-        return int(seed)
+        return self._residual(self._prepare(dirty, **observation), sky, psf)
 
     def _prepare(self, dirty, **observation):
         fitted = self._fitted()
@@ -413,78 +300,12 @@ class DiffusionDeconvolver:
             **observation,
         )
 
-    def _sampling(self):
-        given = {"sampler": self.sampler, "n_steps": self.n_steps}
-        return {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
+    def _residual(self, prepared, sky, psf):
+        kernel = self.preset_.scale.kernel_fwhm * prepared.grid.zoom
+        return residual_image(prepared, sky, psf, kernel_fwhm=kernel)
 
-    def _sample_apparent(self, prepared, n_samples, seed, progress):
-        """Samples of the apparent sky in rms on the working grid."""
-        if self._run is None:
-            backend = self._backend()
-            self.denoiser_.network = backend.prepare(self.denoiser_.network)
-            self._run = backend
-        scale = self.preset_.scale
-        images = (prepared.dirty_working, prepared.primary_beam_working)
-        condition = scale.condition(*(torch.from_numpy(image)[None] for image in images))
-        targets = draw_samples(
-            self.denoiser_,
-            condition[0],
-            n_samples=n_samples,
-            seed=seed,
-            sampling=self._sampling(),
-            backend=self._run,
-            progress=progress,
-        )
-        return scale.unscale_target(targets).numpy() * (prepared.primary_beam_working > 0)
-
-    def _make_sky(self, prepared, apparent, strategy, seed):
-        sky = prepared.true_sky(apparent)
-        average = prepared.grid.to_image(summarize_samples(sky, strategy))
-        spread = prepared.grid.to_image(sky.std(axis=0, ddof=min(1, len(sky) - 1)))
-        for image in (average, spread):
-            image[~prepared.valid] = 0
-        meta = {**self._meta(prepared, seed, len(apparent)), "strategy": strategy}
-        return CCDData(
-            average,
-            unit=_FIELD_UNIT,
-            uncertainty=StdDevUncertainty(np.clip(spread, 0, None)),
-            mask=~prepared.valid,
-            wcs=prepared.image.wcs,
-            meta=meta,
-        )
-
-    def _make_catalog(self, prepared, apparent, strategy, radius, min_reliability, meta):
-        from diffsky.catalog import source_table
-
-        beam = prepared.image.meta["beam"]
-        scale = self.preset_.scale
-        if isinstance(radius, u.Quantity):
-            radius = (radius / np.sqrt(beam.major * beam.minor)).to_value(u.one)
-        sources = find_sources(
-            apparent,
-            strategy,
-            radius=radius * scale.pixels_per_beam,
-            mask=prepared.primary_beam_working <= 0,
-            min_reliability=min_reliability,
-        )
-        columns = np.rint(sources["x"]).astype(int), np.rint(sources["y"]).astype(int)
-        place = (columns[1], columns[0])
-        zoom = prepared.grid.zoom
-        sources["x"], sources["y"] = prepared.grid.to_image_pixels(sources["x"], sources["y"])
-        for name in ("major", "minor", "position_err"):
-            sources[name] = sources[name] * zoom
-        rms = prepared.rms_working[place]
-        for name in ("flux", "flux_err", "flux_lower", "flux_upper"):
-            sources[name] = sources[name] * rms
-        return source_table(
-            sources,
-            wcs=prepared.image.wcs,
-            beam=beam,
-            rms=rms * u.Jy / u.beam,
-            primary_beam=prepared.primary_beam_working[place],
-            kernel_fwhm=scale.kernel_fwhm * zoom,
-            meta=meta,
-        )
+    def _trained_snr(self):
+        return self.description_["training"].get("pairs", {}).get("largest_flux", np.inf)
 
     def _meta(self, prepared, seed, n_samples):
         beam = prepared.image.meta["beam"]
@@ -496,5 +317,5 @@ class DiffusionDeconvolver:
             "weights_version": self.description_["version"],
             "seed": seed,
             "n_samples": n_samples,
-            **self._sampling(),
+            **self.sampling_plan(),
         }

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
-__all__ = ["WorkingGrid", "resampling_matrix"]
+__all__ = ["WorkingGrid", "resample", "resampling_matrix"]
 
 _LOBES = 5
+_ROUNDING = 1e-6  # of a stride: beams and pixels come as rounded numbers
 
 
-def resampling_matrix(n_in, positions, *, width=1.0, conserve):
-    """Matrix that resamples one axis by Lanczos interpolation.
+def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False):
+    """Matrix that resamples one axis by Lanczos or linear interpolation.
 
     Parameters
     ----------
@@ -24,18 +26,46 @@ def resampling_matrix(n_in, positions, *, width=1.0, conserve):
     conserve : {"intensity", "flux"}
         ``"intensity"`` keeps a constant constant (rows sum to 1, for Jy/beam); ``"flux"`` keeps
         the sum (columns sum to 1, for Jy/pix).
+    linear : bool, optional
+        Linear interpolation, which never leaves the range of the values; else Lanczos with 5
+        lobes, which keeps a band-limited image.
 
     Returns
     -------
-    matrix : `numpy.ndarray`
+    matrix : `scipy.sparse.csr_array`
         Shape (n_out, n_in).
     """
-    offset = (np.asarray(positions, dtype=float)[:, None] - np.arange(n_in)) / width
-    inside = np.abs(offset) < _LOBES
-    matrix = np.where(inside, np.sinc(offset) * np.sinc(offset / _LOBES), 0.0)
-    axis = {"intensity": 1, "flux": 0}[conserve]
-    total = matrix.sum(axis=axis, keepdims=True)
-    return matrix / np.where(np.abs(total) > 0.1, total, np.inf)
+    positions = np.asarray(positions, dtype=float)[:, None]
+    lobes = 1 if linear else _LOBES
+    reach = int(np.ceil(lobes * width))
+    columns = np.floor(positions).astype(int) + np.arange(1 - reach, reach + 1)
+    offset = (positions - columns) / width
+    kernel = 1 - np.abs(offset) if linear else np.sinc(offset) * np.sinc(offset / _LOBES)
+    used = (np.abs(offset) < lobes) & (columns >= 0) & (columns < n_in)
+    rows = np.broadcast_to(np.arange(len(positions))[:, None], columns.shape)[used]
+    columns, kernel = columns[used], kernel[used]
+    group, n_groups = {"intensity": (rows, len(positions)), "flux": (columns, n_in)}[conserve]
+    total = np.bincount(group, kernel, n_groups)
+    kernel = kernel / np.where(np.abs(total) > 0.1, total, np.inf)[group]
+    return csr_array((kernel, (rows, columns)), shape=(len(positions), n_in))
+
+
+def resample(image, rows, columns):
+    """Resample both axes of an image.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        Shape (ny, nx).
+    rows, columns : `scipy.sparse.csr_array`
+        Matrices of the two axes, from `resampling_matrix`.
+
+    Returns
+    -------
+    resampled : `numpy.ndarray`
+        One pixel per row of ``rows`` and per row of ``columns``.
+    """
+    return (columns @ (rows @ image).T).T
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,7 @@ class WorkingGrid:
         Returns
         -------
         grid : `WorkingGrid`
+            The smallest that does, centred on the valid pixels.
         """
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
@@ -83,10 +114,9 @@ class WorkingGrid:
     @property
     def working_shape(self):
         """tuple of int : (ny, nx) of the working grid."""
-        lengths = (self.box[1] - self.box[0], self.box[3] - self.box[2])
-        return tuple(
-            self.stride * int(np.ceil(length / self.zoom / self.stride)) for length in lengths
-        )
+        lengths = np.array([self.box[1] - self.box[0], self.box[3] - self.box[2]])
+        strides = np.ceil(lengths / self.zoom / self.stride - _ROUNDING).astype(int)
+        return tuple((self.stride * strides).tolist())
 
     @cached_property
     def _axes(self):
@@ -97,13 +127,16 @@ class WorkingGrid:
             axes.append(centre + (np.arange(n) - (n - 1) / 2) * self.zoom)
         return axes
 
-    def to_working(self, image):
+    def to_working(self, image, *, linear=False):
         """Resample an image of intensity.
 
         Parameters
         ----------
         image : `numpy.ndarray`
             Shape (ny, nx), without NaN.
+        linear : bool, optional
+            Interpolate linearly, for maps that may have steps and must stay positive; else by
+            Lanczos' kernel, for images that the beam makes smooth.
 
         Returns
         -------
@@ -111,10 +144,10 @@ class WorkingGrid:
             Shape `working_shape`, float32; 0 beyond the image.
         """
         rows, columns = (
-            resampling_matrix(n, axis, conserve="intensity")
+            resampling_matrix(n, axis, conserve="intensity", linear=linear)
             for n, axis in zip(self.shape, self._axes, strict=True)
         )
-        return (rows @ image @ columns.T * self._inside).astype(np.float32)
+        return (resample(image, rows, columns) * self._inside).astype(np.float32)
 
     def valid_to_working(self, valid):
         """Carry the map of valid pixels over: a working pixel is valid if its nearest one is.
@@ -154,11 +187,13 @@ class WorkingGrid:
         for n, axis in zip(self.shape, self._axes, strict=True):
             positions = (np.arange(n) - axis[0]) / self.zoom
             width = max(1.0, 1 / self.zoom)
-            matrices.append(
-                resampling_matrix(len(axis), positions, width=width, conserve=conserve)
-            )
+            matrices.append(resampling_matrix(len(axis), positions, width=width, conserve=conserve))
         rows, columns = (matrix.astype(np.float32) for matrix in matrices)
-        return rows @ np.asarray(working, dtype=np.float32) @ columns.T
+        working = np.asarray(working, dtype=np.float32)
+        images = np.empty((*working.shape[:-2], *self.shape), dtype=np.float32)
+        for k in np.ndindex(working.shape[:-2]):
+            images[k] = resample(working[k], rows, columns)
+        return images
 
     def to_image_pixels(self, x, y):
         """Positions on the working grid as pixels of the image.

@@ -32,6 +32,7 @@ class PreparedObservation:
     valid : `numpy.ndarray`
         Shape of the image, True where there is data.
     grid : `diffsky.deconvolution.grid.WorkingGrid`
+        Where the working pixels lie in the image.
     dirty_working, primary_beam_working, rms_working : `numpy.ndarray`
         Dirty image over rms, primary beam, and rms in Jy on the working grid; the first two are
         0 where there is no data.
@@ -90,6 +91,7 @@ def prepare_observation(
     Returns
     -------
     prepared : `PreparedObservation`
+        Image, maps and grid.
 
     Raises
     ------
@@ -101,7 +103,9 @@ def prepare_observation(
     if mask is not None:
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != valid.shape:
-            raise ValueError(f"mask has shape {mask.shape}; expected that of the image {valid.shape}")
+            raise ValueError(
+                f"mask has shape {mask.shape}; expected that of the image {valid.shape}"
+            )
         valid &= ~mask
     if primary_beam is None:
         gain = _telescope_primary_beam(image)
@@ -111,7 +115,9 @@ def prepare_observation(
     if not valid.any():
         raise ValueError("no pixel has both data and a primary beam above 0.1")
     gain = np.where(valid, gain, 0)
-    noise = estimate_rms(image.data[valid]) if rms is None else load_map(rms, like=image, name="rms")
+    noise = (
+        estimate_rms(image.data[valid]) if rms is None else load_map(rms, like=image, name="rms")
+    )
     noise = np.broadcast_to(np.asarray(noise, dtype=np.float32), valid.shape)
     valid = valid & (np.nan_to_num(noise) > 0)
     if not valid.any():
@@ -120,9 +126,9 @@ def prepare_observation(
     zoom = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one) / pixels_per_beam
     grid = WorkingGrid.around(valid, zoom, stride)
     valid_working = grid.valid_to_working(valid)
-    resampled = (
-        grid.to_working(fill_from_nearest(m, valid)) for m in (image.data / noise, gain, noise)
-    )
+    dirty_over_rms = np.divide(image.data, noise, out=np.zeros_like(image.data), where=valid)
+    resampled = [grid.to_working(fill_from_nearest(dirty_over_rms, valid))]
+    resampled += [grid.to_working(fill_from_nearest(m, valid), linear=True) for m in (gain, noise)]
     dirty_working, gain_working, rms_working = (
         np.where(valid_working, m, 0).astype(np.float32) for m in resampled
     )
@@ -180,7 +186,7 @@ def _telescope_primary_beam(image):
             f"no primary beam is known for telescope {telescope!r} at frequency {frequency}: the "
             "sky is apparent, not true. Pass primary_beam= to correct it.",
             DiffskyWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return np.ones(image.shape, dtype=np.float32)
     header = image.meta["header"]

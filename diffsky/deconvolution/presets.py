@@ -64,7 +64,7 @@ PRESETS = {
             "steps": 9000,
             "batch_size": 32,
             "learning_rate": 8e-4,
-            "sigma_mean": 0.0,
+            "sigma_mean": 0.5,
             "sigma_std": 1.4,
             "ema_decay": 0.999,
         },

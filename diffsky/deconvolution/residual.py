@@ -17,10 +17,11 @@ def residual_image(prepared, sky, psf, *, kernel_fwhm):
     Parameters
     ----------
     prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        The observation that the sky was made from.
     sky : `astropy.nddata.CCDData`
         Shape of the image, true sky in Jy/pix convolved with the target kernel.
     psf : array, CCDData or path
-        PSF on the pixels of the image, peak 1.
+        PSF on the pixels of the image; its peak (1 within 10 %) is brought to 1.
     kernel_fwhm : float
         FWHM of the target kernel in pixels of the image; it is divided out.
 
@@ -40,7 +41,7 @@ def residual_image(prepared, sky, psf, *, kernel_fwhm):
             f"sky has shape {sky.shape} and unit {sky.unit}; expected {image.shape} and Jy/pix"
         )
     response = load_psf(psf, like=image)
-    instrument = instrument_from_images(response, prepared.primary_beam, rms=0.0)
+    instrument = instrument_from_images(response / response.max(), prepared.primary_beam, rms=0.0)
     seen = torch.from_numpy(np.where(prepared.valid, sky.data, 0).astype(np.float32))
     model = instrument.forward(seen, kernel_fwhm=kernel_fwhm).numpy()
     meta = {key: image.meta[key] for key in ("beam", "pixel_scale", "frequency", "telescope")}

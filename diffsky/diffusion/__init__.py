@@ -1,24 +1,21 @@
 """The generative core: it knows no astronomy."""
 
-from diffsky.diffusion.networks import UNet, build_network
-from diffsky.diffusion.preconditioning import Denoiser
-from diffsky.diffusion.samplers import (
-    SAMPLERS,
-    get_sampler,
-    sample_dpmpp_2m,
-    sample_euler,
-    sample_heun,
-)
-from diffsky.diffusion.schedules import edm_sigmas
+from diffsky._lazy import lazy_names
 
-__all__ = [
-    "SAMPLERS",
-    "Denoiser",
-    "UNet",
-    "build_network",
-    "edm_sigmas",
-    "get_sampler",
-    "sample_dpmpp_2m",
-    "sample_euler",
-    "sample_heun",
-]
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "networks": ["UNet", "build_network"],
+        "preconditioning": ["Denoiser"],
+        "samplers": [
+            "SAMPLERS",
+            "get_sampler",
+            "sample_dpmpp_2m",
+            "sample_euler",
+            "sample_heun",
+        ],
+        "schedules": ["edm_sigmas"],
+        "training": ["denoising_loss", "draw_sigmas", "train_denoiser"],
+        "weights": ["bundled_weights", "load_weights", "resolve_weights", "save_weights"],
+    },
+)

@@ -133,8 +133,11 @@ class UNet(nn.Module):
     @property
     def reach(self):
         """int : pixels beyond which an input pixel cannot change an output pixel."""
-        per_level = [2 * (2 * self.blocks + 1) * self.patch * 2**i for i in range(len(self.channels))]
-        return sum(per_level) + 2 * self.stride + 2 * self.patch
+        per_level = [
+            2 * (2 * self.blocks + 1) * self.patch * 2**i for i in range(len(self.channels))
+        ]
+        # stride - 1: a coarse cell depends on all of its pixels
+        return sum(per_level) + 2 * self.stride + 2 * self.patch + self.stride - 1
 
     def memory_per_pixel(self, bytes_per_value=4):
         """Estimate the peak memory of a forward pass without gradients.
@@ -171,7 +174,8 @@ class UNet(nn.Module):
         """
         if x.shape[-1] % self.stride or x.shape[-2] % self.stride:
             raise ValueError(
-                f"image of {x.shape[-2]} x {x.shape[-1]} pixels; expected multiples of {self.stride}"
+                f"image of {x.shape[-2]} x {x.shape[-1]} pixels; "
+                f"expected multiples of {self.stride}"
             )
         embedding = self.embedding(c_noise)
         h = self.first(functional.pixel_unshuffle(x, self.patch))

@@ -2,7 +2,10 @@
 
 import logging
 import math
+import signal
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,6 +19,12 @@ from diffsky.backend import sample_generator
 __all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
 
 logger = logging.getLogger(__name__)
+
+_KNOWN_WARNINGS = [
+    (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),  # Lightning's own
+    (UserWarning, "Checkpoint directory .* exists and is not empty"),  # it holds our log
+    (UserWarning, "Be aware that when using `ckpt_path`"),  # another checkpoint_every
+]
 
 
 def draw_sigmas(n, *, mean, std, generator):
@@ -106,7 +115,8 @@ def train_denoiser(
     seed : int, optional
     backend : `diffsky.backend.Backend`
     checkpoint_dir : path-like or None, optional
-        Folder for checkpoints (``last.ckpt``) and the log (``metrics.csv``). None keeps neither.
+        Folder for checkpoints (``last.ckpt``) and the log (``log/version_*/metrics.csv``). None
+        keeps neither.
     checkpoint_every : int, optional
         Steps between checkpoints; one more is written on Ctrl-C or an error.
     resume : bool, optional
@@ -137,38 +147,20 @@ def train_denoiser(
         sigmas={"mean": sigma_mean, "std": sigma_std},
         seed=seed,
     )
-    callbacks = [EMAWeightAveraging(decay=ema_decay)]
-    if checkpoint_dir is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=checkpoint_dir,
-                filename="last",
-                every_n_train_steps=checkpoint_every,
-                save_on_exception=True,
-                enable_version_counter=False,
-            )
-        )
-    show = sys.stderr.isatty() if progress is None else progress
-    if show:
-        callbacks.append(TQDMProgressBar(refresh_rate=1))
-    trainer = pl.Trainer(
-        accelerator="gpu" if backend.device.type == "cuda" else backend.device.type,
-        devices=1,
-        precision=backend.lightning_precision,
-        max_steps=steps,
-        max_epochs=-1,
-        gradient_clip_val=1.0,
-        callbacks=callbacks,
-        enable_progress_bar=bool(show),
-        enable_model_summary=False,
-        enable_checkpointing=checkpoint_dir is not None,
-        logger=False if checkpoint_dir is None else _make_logger(checkpoint_dir),
-        log_every_n_steps=50,
+    stop = _StopBetweenSteps()
+    callbacks = [_Average(decay=ema_decay), stop]
+    trainer = _make_trainer(
+        backend, steps, checkpoint_dir, checkpoint_every, callbacks, _wants_progress(progress)
     )
     denoiser.train()
     try:
-        # Our own checkpoint: it holds tensors and plain containers, which weights_only admits.
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=checkpoint and True)
+        with stop, warnings.catch_warnings():
+            for category, message in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message, category)
+            # Our own checkpoint: tensors and plain containers, which weights_only admits.
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=checkpoint and True)
+        if checkpoint_dir is not None:
+            trainer.save_checkpoint(Path(checkpoint_dir) / "last.ckpt")
     except SystemExit as error:
         raise KeyboardInterrupt(
             f"training stopped at step {trainer.global_step} of {steps}; "
@@ -177,6 +169,40 @@ def train_denoiser(
     finally:
         denoiser.eval()
     return {"steps": trainer.global_step, "loss": module.mean_loss}
+
+
+def _wants_progress(progress):
+    return sys.stderr.isatty() if progress is None else bool(progress)
+
+
+def _make_trainer(backend, steps, checkpoint_dir, checkpoint_every, callbacks, show):
+    keeps = checkpoint_dir is not None
+    if keeps:
+        checkpoints = ModelCheckpoint(
+            dirpath=checkpoint_dir,
+            filename="last",
+            every_n_train_steps=checkpoint_every,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+        callbacks = [*callbacks, checkpoints]
+    if show:
+        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=1)]
+    return pl.Trainer(
+        accelerator="gpu" if backend.device.type == "cuda" else backend.device.type,
+        devices=1,
+        precision=backend.lightning_precision,
+        max_steps=steps,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        enable_progress_bar=show,
+        enable_model_summary=False,
+        enable_checkpointing=keeps,
+        # A resumed run adds a log, version_1, beside that of the first part.
+        logger=CSVLogger(checkpoint_dir, name="log") if keeps else False,
+        log_every_n_steps=50,
+    )
 
 
 def _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir):
@@ -200,9 +226,37 @@ def _find_checkpoint(checkpoint_dir, resume):
     return str(path) if path.exists() else None
 
 
-def _make_logger(checkpoint_dir):
-    folder = Path(checkpoint_dir)
-    return CSVLogger(folder.parent, name=folder.name, version="log")
+class _Average(EMAWeightAveraging):
+    """Leaves the average in the denoiser also where a checkpoint had no steps left."""
+
+    def on_fit_end(self, trainer, pl_module):
+        self._copy_average_to_current(pl_module)
+
+
+class _StopBetweenSteps(pl.Callback):
+    """Ctrl-C waits for the end of a step, where weights, optimizer and average agree.
+
+    A second Ctrl-C does not wait.
+    """
+
+    def __enter__(self):
+        self._asked, self._previous = False, None
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number, frame):
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        logger.warning("stopping after this step")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *error):
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
 
 
 class _StepStream(IterableDataset):
@@ -260,6 +314,14 @@ class _TrainingModule(pl.LightningModule):
         self.log("loss", smoothed, prog_bar=True)
         return loss
 
+    def on_save_checkpoint(self, checkpoint):
+        """Keep the smoothed loss, for the history of a resumed run."""
+        checkpoint["mean_loss"] = self.mean_loss
+
+    def on_load_checkpoint(self, checkpoint):
+        """Go on smoothing where the checkpoint left off."""
+        self.mean_loss = checkpoint["mean_loss"]
+
     def configure_optimizers(self):
         """AdamW with warm-up, plateau and linear cool-down."""
         optimizer = torch.optim.AdamW(
@@ -271,4 +333,7 @@ class _TrainingModule(pl.LightningModule):
             return min(1.0, (step + 1) / max(1, 0.02 * steps), (steps - step) / (0.3 * steps))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from diffsky.exceptions import WeightsError
 __all__ = ["bundled_weights", "load_weights", "resolve_weights", "save_weights"]
 
 FORMAT = 1
-TENSORS, DESCRIPTION = "weights.safetensors", "description.json"
-_REQUIRED = ("format", "name", "version", "preset", "network", "sha256")
+DESCRIPTION = "description.json"
+_REQUIRED = ("format", "name", "version", "preset", "recipe", "training", "sha256")
 
 
 def save_weights(folder, network, description, *, half=False, overwrite=False):
@@ -27,8 +28,8 @@ def save_weights(folder, network, description, *, half=False, overwrite=False):
         so that a run that is killed leaves no half-written file.
     network : `torch.nn.Module`
     description : dict
-        Plain JSON: at least ``name``, ``version``, ``preset`` and ``network`` (its
-        configuration); training data and figures of merit belong here too.
+        Plain JSON: at least ``name``, ``version``, ``preset``, ``recipe`` (what makes the
+        network and its denoiser) and ``training``; figures of merit belong here too.
     half : bool, optional
         Store float16, half the size; float32 otherwise.
     overwrite : bool, optional
@@ -46,16 +47,21 @@ def save_weights(folder, network, description, *, half=False, overwrite=False):
     folder = Path(folder)
     if (folder / DESCRIPTION).exists() and not overwrite:
         raise FileExistsError(f"{folder} holds weights; pass overwrite=True to replace them")
-    folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
     tensors = {
         name: value.detach().to("cpu", dtype).contiguous()
         for name, value in network.state_dict().items()
     }
     content = save(tensors)
-    record = {"format": FORMAT, **description, "sha256": hashlib.sha256(content).hexdigest()}
-    _replace(folder / TENSORS, content)
-    _replace(folder / DESCRIPTION, (json.dumps(record, indent=2) + "\n").encode())
+    checksum = hashlib.sha256(content).hexdigest()
+    text = json.dumps({"format": FORMAT, **description, "sha256": checksum}, indent=2) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    # The description names the tensors by their checksum: replacing it is the one step that counts.
+    _replace(folder / _tensors_name(checksum), content)
+    _replace(folder / DESCRIPTION, text.encode())
+    for path in folder.glob(_tensors_name("*")):
+        if path.name != _tensors_name(checksum):
+            path.unlink()
 
 
 def load_weights(folder):
@@ -85,21 +91,21 @@ def load_weights(folder):
     from safetensors.torch import load
 
     folder = Path(folder)
-    for name in (DESCRIPTION, TENSORS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no file {name}; expected a folder of weights")
+    _require_file(folder / DESCRIPTION)
     description = _read_description(folder / DESCRIPTION)
-    content = (folder / TENSORS).read_bytes()
+    path = folder / _tensors_name(description["sha256"])
+    _require_file(path)
+    content = path.read_bytes()
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != description["sha256"]:
         raise WeightsError(
-            f"{folder / TENSORS} has sha256 {checksum[:12]}..., expected "
+            f"{path} has sha256 {checksum[:12]}..., expected "
             f"{description['sha256'][:12]}...: it is truncated or was altered"
         )
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise WeightsError(f"{folder / TENSORS} is not a safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
     return {name: value.float() for name, value in tensors.items()}, description
 
 
@@ -172,12 +178,27 @@ def _read_description(path):
         description = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(description, dict):
+        raise WeightsError(f"{path} holds no JSON object; expected a weights description")
     missing = [key for key in _REQUIRED if key not in description]
     if missing:
         raise WeightsError(f"{path} lacks {', '.join(missing)}; expected a weights description")
     if description["format"] != FORMAT:
         raise WeightsError(f"{path} has format {description['format']}; expected {FORMAT}")
+    if not re.fullmatch("[0-9a-f]{64}", str(description["sha256"])):
+        raise WeightsError(f"{path} has sha256 {description['sha256']!r}; expected 64 digits")
     return description
+
+
+def _require_file(path):
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.parent} has no file {path.name}; expected a folder of weights"
+        )
+
+
+def _tensors_name(checksum):
+    return f"weights-{checksum[:12]}.safetensors"
 
 
 def _replace(path, content):

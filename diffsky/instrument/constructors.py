@@ -5,7 +5,12 @@ import torch
 
 from diffsky.instrument.operator import Instrument, grid_size_for
 
-__all__ = ["grid_uv", "instrument_from_images", "instrument_from_uv"]
+__all__ = [
+    "grid_uv",
+    "instrument_from_images",
+    "instrument_from_measurement_set",
+    "instrument_from_uv",
+]
 
 _ARCSEC = np.pi / 180 / 3600
 _EDGE_SHARE = 0.1
@@ -42,15 +47,20 @@ def grid_uv(uv, *, pixel_scale, grid_size, weights=None):
     if uv.ndim != 2 or uv.shape[1] != 2 or len(uv) == 0 or not np.isfinite(uv).all():
         raise ValueError(f"uv has shape {uv.shape}; expected (n, 2) finite wavelengths, n > 0")
     weights = np.ones(len(uv)) if weights is None else np.asarray(weights, dtype=float)
-    if weights.shape != (len(uv),) or not (weights >= 0).all() or weights.sum() == 0:
+    if weights.shape != (len(uv),) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ValueError("weights must hold one number of 0 or more per uv point, not all 0")
-    cells = np.rint(uv * (grid_size * pixel_scale * _ARCSEC)).astype(int)
+    if grid_size < 2 or grid_size % 2:
+        raise ValueError(f"grid_size is {grid_size}; expected an even number")
+    if not pixel_scale > 0:
+        raise ValueError(f"pixel_scale is {pixel_scale}; expected arcsec above 0")
+    cells = np.rint(uv * (grid_size * pixel_scale * _ARCSEC))
     if np.abs(cells).max() >= grid_size // 2:
         longest = np.abs(uv).max()
         raise ValueError(
             f"pixel_scale {pixel_scale} arcsec undersamples baselines of {longest:.4g} wavelengths;"
             f" expected less than {0.5 / longest / _ARCSEC:.4g} arcsec"
         )
+    cells = cells.astype(int)
     plane = np.zeros((grid_size, grid_size))
     for sign in (1, -1):
         # u grows eastwards and pixel x westwards: the column of a visibility is -u.
@@ -81,13 +91,53 @@ def instrument_from_uv(uv, *, pixel_scale, primary_beam, rms, weights=None, padd
     -------
     instrument : `Instrument`
     """
-    primary_beam = np.asarray(primary_beam, dtype=np.float32)
+    primary_beam = _checked_beam(primary_beam)
     n = grid_size_for(primary_beam.shape, padding)
     gridded = grid_uv(uv, pixel_scale=pixel_scale, grid_size=n, weights=weights)
     return Instrument(
         torch.from_numpy((gridded / gridded.max()).astype(np.float32)),
-        torch.from_numpy(np.ascontiguousarray(primary_beam)),
+        torch.from_numpy(primary_beam),
         float(rms),
+    )
+
+
+def instrument_from_measurement_set(path, *, pixel_scale, primary_beam, rms, padding=4):
+    """Make an instrument from the uv points of a CASA measurement set.
+
+    Parameters
+    ----------
+    path : path-like
+        The measurement set, as `diffsky.simulation.read_uv` takes it.
+    pixel_scale : float
+        Pixel of sky and dirty image in arcsec.
+    primary_beam : array_like
+        Shape (ny, nx): response, not NaN; its shape is that of the field.
+    rms : float
+        Noise rms in Jy/beam.
+    padding : float, optional
+        uv grid over field, as for `instrument_from_uv`.
+
+    Returns
+    -------
+    instrument : `Instrument`
+
+    Raises
+    ------
+    ImportError
+        If CASA is not installed.
+    diffsky.simulation.CasaError
+        If CASA cannot read the measurement set.
+    """
+    from diffsky.simulation import read_uv
+
+    coverage = read_uv(path)
+    return instrument_from_uv(
+        coverage.uv,
+        pixel_scale=pixel_scale,
+        primary_beam=primary_beam,
+        rms=rms,
+        weights=coverage.weights,
+        padding=padding,
     )
 
 
@@ -116,7 +166,7 @@ def instrument_from_images(psf, primary_beam, *, rms):
     ValueError
         If the PSF is not finite, or has no peak of one (to 1 %) at its centre.
     """
-    primary_beam = np.ascontiguousarray(primary_beam, dtype=np.float32)
+    primary_beam = _checked_beam(primary_beam)
     psf = np.asarray(psf, dtype=float)
     if psf.ndim != 2 or not np.isfinite(psf).all():
         raise ValueError(f"psf has shape {psf.shape}; expected a 2-D image without NaN")
@@ -132,11 +182,19 @@ def instrument_from_images(psf, primary_beam, *, rms):
     rows = (np.arange(psf.shape[0]) - centre[0]) % n
     columns = (np.arange(psf.shape[1]) - centre[1]) % n
     plane[np.ix_(rows, columns)] = tapered
-    # Antisymmetric parts (centring, interpolation) have no place in a PSF: the real part drops them.
+    # A PSF is symmetric: the real part drops what centring or interpolation left over.
     weights = np.fft.rfft2(plane).real
     return Instrument(
         torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(primary_beam), float(rms)
     )
+
+
+def _checked_beam(primary_beam):
+    primary_beam = np.ascontiguousarray(primary_beam, dtype=np.float32)
+    if not np.isfinite(primary_beam).all():
+        count = np.sum(~np.isfinite(primary_beam))
+        raise ValueError(f"primary_beam has {count} pixels that are not finite; expected 0 there")
+    return primary_beam
 
 
 def _edge_taper(n):

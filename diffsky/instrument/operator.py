@@ -195,6 +195,8 @@ class Instrument:
         """
         ny, nx = shape or tuple(2 * n - 1 for n in self.shape)
         grid = (self.grid_size, self.grid_size)
+        if max(ny, nx) > self.grid_size:
+            raise ValueError(f"psf of {ny} x {nx} pixels; expected at most {self.grid_size}")
         image = torch.fft.irfft2(self.weights / _plane_mean(self.weights) + 0j, s=grid)
         image = torch.fft.fftshift(image, dim=(-2, -1))
         cy, cx = self.grid_size // 2 - ny // 2, self.grid_size // 2 - nx // 2
@@ -203,7 +205,9 @@ class Instrument:
     def _convolved_spectrum(self, apparent, kernel_fwhm):
         response = self.weights / _plane_mean(self.weights)
         if kernel_fwhm:
-            response = response / _gaussian_response(kernel_fwhm, response).clamp(min=_LEAST_RESPONSE)
+            response = response / _gaussian_response(kernel_fwhm, response).clamp(
+                min=_LEAST_RESPONSE
+            )
         return torch.fft.rfft2(apparent, s=(self.grid_size, self.grid_size)) * response
 
     def _noise_spectrum(self, generators):

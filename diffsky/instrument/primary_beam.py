@@ -9,7 +9,7 @@ _LIGHT = 299792458.0
 
 # Effective diameter and blockage in metres. ALMA: the Airy pattern CASA uses. VLA: a width of
 # 42.1 arcmin at 1 GHz.
-KNOWN_DISHES = {"ALMA": (10.7, 0.75), "ACA": (6.25, 0.75), "VLA": (25.0, 0.0), "EVLA": (25.0, 0.0)}
+KNOWN_DISHES = {"ALMA": (10.65, 0.75), "ACA": (6.25, 0.75), "VLA": (25.0, 0.0), "EVLA": (25.0, 0.0)}
 
 
 def airy_primary_beam(separation, *, frequency, diameter, blockage=0.0):

@@ -47,18 +47,47 @@ class SimulatedPairs:
     seed: int = 0
 
     def __post_init__(self):
+        if self.weights.ndim != 3:
+            raise ValueError(
+                f"weights have shape {tuple(self.weights.shape)}; expected (n, N, N // 2 + 1)"
+            )
         if any(not prior.relative for prior, _ in self.priors):
-            raise ValueError("a prior is in Jy and arcsec; expected SkyPrior.in_units_of(rms, beam)")
+            raise ValueError("a prior is in Jy and arcsec; expected one of in_units_of(rms, beam)")
         if self.patch_size is not None and not 0 < self.patch_size <= self.field_size:
             raise ValueError(
                 f"patch_size is {self.patch_size}; expected 1 to field_size {self.field_size}"
             )
         shares = np.array([share for _, share in self.priors], dtype=float)
+        if not (shares >= 0).all() or not shares.sum() > 0:
+            raise ValueError(
+                f"the shares of the priors are {shares}; expected 0 or more, not all 0"
+            )
         self._shares = shares / shares.sum()
 
     def __len__(self):
         """Zero: there is no end."""
         return 0
+
+    def describe(self):
+        """Say what the pairs are, in plain JSON.
+
+        Returns
+        -------
+        description : dict
+        """
+        priors = [
+            {**prior.to_dict(), "share": float(share)}
+            for (prior, _), share in zip(self.priors, self._shares, strict=True)
+        ]
+        return {
+            "instruments": len(self.weights),
+            "largest_flux": max(float(prior.flux[1]) for prior, _ in self.priors),
+            "priors": priors,
+            "field_size": self.field_size,
+            "patch_size": self.patch_size,
+            "pblimit": self.pblimit,
+            "seed": self.seed,
+        }
 
     def batch(self, numbers, device="cpu"):
         """Make pairs.
@@ -78,12 +107,15 @@ class SimulatedPairs:
         """
         streams = [np.random.default_rng([self.seed, 0, k]) for k in numbers]
         sources, owner = self._draw_sources(streams)
-        shape = (self.field_size, self.field_size)
         kernel = self.scale.kernel_fwhm
         sky = render_sources(
-            sources, owner, len(streams), shape,
-            pixel=1 / self.scale.pixels_per_beam, kernel_fwhm=kernel,
-        )  # fmt: skip
+            sources,
+            owner,
+            len(streams),
+            (self.field_size, self.field_size),
+            pixel=1 / self.scale.pixels_per_beam,
+            kernel_fwhm=kernel,
+        )
         beam = torch.stack([_draw_primary_beam(rng, self.field_size) for rng in streams])
         choice = [int(rng.integers(len(self.weights))) for rng in streams]
         noise = [sample_generator(self.seed, 1, k) for k in numbers]
@@ -96,7 +128,8 @@ class SimulatedPairs:
         return target, self.scale.condition(images[:, 1], images[:, 2])
 
     def _draw_sources(self, streams):
-        drawn = [self.priors[rng.choice(len(self.priors), p=self._shares)][0].draw(rng) for rng in streams]
+        which = [rng.choice(len(self.priors), p=self._shares) for rng in streams]
+        drawn = [self.priors[w][0].draw(rng) for w, rng in zip(which, streams, strict=True)]
         owner = np.repeat(np.arange(len(streams)), [len(s) for s in drawn])
         columns = (
             np.concatenate([getattr(s, name) for s in drawn])

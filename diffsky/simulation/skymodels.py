@@ -47,6 +47,38 @@ class SourceList:
     def __len__(self):
         return len(self.flux)
 
+    def to_table(self, wcs):
+        """Put sources in Jy and arcsec on the sky.
+
+        Parameters
+        ----------
+        wcs : `astropy.wcs.WCS`
+            Celestial WCS with ``array_shape``, x growing westwards; offsets count from pixel
+            (ny // 2, nx // 2).
+
+        Returns
+        -------
+        sources : `astropy.table.QTable`
+            id, sky_centroid, flux (Jy), major, minor (arcsec), pa (deg east of north).
+        """
+        import astropy.units as u
+        from astropy.table import QTable
+        from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales
+
+        scale = proj_plane_pixel_scales(wcs)[0] * 3600
+        ny, nx = wcs.array_shape
+        position = pixel_to_skycoord(nx // 2 + self.x / scale, ny // 2 + self.y / scale, wcs)
+        return QTable(
+            {
+                "id": np.arange(1, len(self) + 1),
+                "sky_centroid": position.icrs,
+                "flux": self.flux * u.Jy,
+                "major": self.major * u.arcsec,
+                "minor": self.minor * u.arcsec,
+                "pa": np.degrees(self.pa) * u.deg,
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SkyPrior:
@@ -89,10 +121,18 @@ class SkyPrior:
             raise ValueError(f"flux_law is {self.flux_law!r}; expected 'uniform' or 'log-uniform'")
         for name in ("n_sources", "flux", "fwhm"):
             low, high = getattr(self, name)
+            object.__setattr__(self, name, (low, high))  # JSON has lists
             if not 0 <= low <= high:
                 raise ValueError(f"{name} is ({low}, {high}); expected 0 <= low <= high")
-        if self.half_width <= 0:
+        if self.flux_law == "log-uniform" and not self.flux[0] > 0:
+            raise ValueError(f"flux is {self.flux}; expected above 0 with a log-uniform law")
+        if not 0 < self.half_width < np.inf:
             raise ValueError(f"half_width is {self.half_width}; expected a number above 0")
+        if not 0 <= self.step < np.inf:
+            raise ValueError(f"step is {self.step}; expected a number of 0 or more")
+        for name in ("point_share", "empty_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
     def draw(self, rng):
         """Draw one sky.
@@ -158,12 +198,13 @@ class SkyPrior:
 PRIORS = {
     "independent": SkyPrior(),
     "drozdova2024": SkyPrior(step=1.0),
-    # 0 to 12 sources per 25 arcsec at D24's beam of 0.854 arcsec, 0.5 to 50 rms, up to 2 beams.
+    # 0 to 12 sources per 25 arcsec at D24's beam of 0.854 arcsec, from far below the noise to far
+    # above it, from points to three beams.
     "wide": SkyPrior(
         n_sources=(0, 12),
-        flux=(0.5, 50.0),
+        flux=(0.5, 150.0),
         flux_law="log-uniform",
-        fwhm=(0.0, 2.0),
+        fwhm=(0.0, 3.0),
         half_width=14.6,
         point_share=0.2,
         relative=True,
@@ -207,7 +248,8 @@ def render_sources(sources, owner, n_images, shape, *, pixel=1.0, kernel_fwhm=0.
         return images
     columns = (sources.x, sources.y, sources.flux, sources.major, sources.minor, sources.pa)
     x, y, flux, major, minor, pa = (torch.as_tensor(c, dtype=torch.float32) for c in columns)
-    major, minor = (torch.hypot(w / pixel, torch.tensor(float(kernel_fwhm))) for w in (major, minor))
+    kernel = torch.tensor(float(kernel_fwhm))
+    major, minor = torch.hypot(major / pixel, kernel), torch.hypot(minor / pixel, kernel)
     if minor.min() < 1.5:
         raise ValueError(
             f"a source is {float(minor.min()):.2f} pixels wide; expected 1.5 or more (kernel_fwhm="
@@ -232,5 +274,7 @@ def _gaussian(dx, dy, flux, major, minor, pa):
     dx, dy = dx[:, None, :], dy[:, :, None]
     along, across = -sin * dx + cos * dy, cos * dx + sin * dy
     along, across = along / major[:, None, None], across / minor[:, None, None]
-    shape = torch.exp(-0.5 * _FWHM**2 * (along**2 + across**2))
+    squared = _FWHM**2 * (along**2 + across**2)
+    # Cut by the source's own size: the stamp is as wide as the widest source of the call.
+    shape = torch.exp(-0.5 * squared) * (squared <= _STAMP_SIGMAS**2)
     return (flux * _FWHM**2 / (2 * np.pi * major * minor))[:, None, None] * shape

@@ -5,7 +5,14 @@ from astropy.nddata import CCDData
 from radio_beam import Beam
 from regions import CirclePixelRegion, CircleSkyRegion, PixCoord
 
-from diffsky.catalog import SourceFlag, check_catalog, matched_filter, matched_filter_pixels
+from diffsky.catalog import (
+    SourceFlag,
+    check_catalog,
+    inside_regions,
+    matched_filter,
+    matched_filter_pixels,
+)
+from diffsky.catalog._template_fit import Field, Model, drop_faint
 
 
 def find(image, array, rms=1.0, **options):
@@ -285,3 +292,28 @@ def test_refusals(interferometer, options, message):
     arguments = {"rms": 1.0, "beam_fwhm": 4.25} | arguments
     with pytest.raises(ValueError, match=message):
         matched_filter_pixels(arguments.pop("dirty"), arguments.pop("psf"), **arguments)
+
+
+def test_what_the_joint_fit_leaves_faint_is_dropped(interferometer):
+    image = interferometer.dirty([(30, 30, 50, 0), (50, 20, 8, 0)])
+    valid = np.ones(image.shape, dtype=bool)
+    field = Field(image, interferometer.psf, valid, None, np.zeros(1), interferometer.beam_fwhm)
+    model = Model()
+    for x, y, flux in ((30, 30, 45), (12, 50, 1), (50, 20, 8)):
+        model.add(x, y, 0)
+        model.flux[-1] = flux
+    drop_faint(field, model, 1.0, 5.0)
+    # The source without signal is gone, and the others were fitted again.
+    assert list(model.x) == [30, 50]
+    np.testing.assert_allclose(model.flux, [50, 8], rtol=1e-3)
+    drop_faint(field, model, 1.0, 100.0)
+    assert len(model) == 0
+
+
+def test_inside_regions(wcs):
+    circles = [CirclePixelRegion(PixCoord(5, 5), 2.5), CirclePixelRegion(PixCoord(19, 9), 3)]
+    inside = inside_regions(circles, (12, 20), wcs)
+    y, x = np.indices(inside.shape)
+    expected = (np.hypot(x - 5, y - 5) < 2.5) | (np.hypot(x - 19, y - 9) < 3)
+    np.testing.assert_array_equal(inside, expected)
+    assert not inside_regions([], (12, 20), wcs).any()

@@ -1,0 +1,110 @@
+"""Test fields of the protocol `independent`: own noise and own sky in each, never trained on."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.coordinates import SkyCoord
+from astropy.nddata import CCDData
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+from diffsky.backend import sample_generator
+from diffsky.instrument import KNOWN_DISHES, airy_primary_beam, instrument_from_uv
+from diffsky.simulation import (
+    PRIORS,
+    ObservationSetup,
+    observe_uv,
+    render_sources,
+    simulate_observation,
+)
+
+# Seeds: the first number of a field's stream. None of them is used in training.
+VALIDATION, FAST, CASA = 9001, 9002, 9003
+FREQUENCY = 230 * u.GHz
+SIZE = 128
+PIXELS_PER_BEAM = 4.25
+
+
+@dataclass
+class Field:
+    """One observation with its truth, and what a matched filter needs."""
+
+    dirty: CCDData
+    psf: np.ndarray
+    primary_beam: np.ndarray
+    truth: QTable
+    sky: np.ndarray  # true sky convolved with the target kernel, Jy per pixel of `dirty`
+
+
+def pointing(seed, number):
+    """A direction within 2 deg of the COSMOS field in both coordinates."""
+    offset = np.random.default_rng([seed, 1, number]).uniform(-2, 2, 2)
+    return SkyCoord((150.119 + offset[0]) * u.deg, (2.206 + offset[1]) * u.deg)
+
+
+def fast_fields(n, seed):
+    """Fields of 128 x 128 working pixels from the fast instrument, at four pointings."""
+    directions = [pointing(seed, k) for k in range(4)]
+    coverages = [observe_uv(ObservationSetup(direction=direction)) for direction in directions]
+    for number in range(n):
+        yield _fast_field(coverages[number % 4], directions[number % 4], seed, number)
+
+
+def _fast_field(coverage, direction, seed, number, rms=48e-6):
+    beam = coverage.beam
+    pixel = np.sqrt(beam.major * beam.minor).to_value(u.arcsec) / PIXELS_PER_BEAM
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cunit = ["RA---SIN", "DEC--SIN"], ["deg", "deg"]
+    wcs.wcs.crval = [direction.ra.deg, direction.dec.deg]
+    wcs.wcs.crpix = [SIZE // 2 + 1, SIZE // 2 + 1]
+    wcs.wcs.cdelt = [-pixel / 3600, pixel / 3600]
+    wcs.array_shape = (SIZE, SIZE)
+    axis = (np.arange(SIZE) - SIZE // 2) * pixel
+    diameter, blockage = KNOWN_DISHES["ALMA"]
+    gain = airy_primary_beam(
+        np.hypot(axis[:, None], axis),
+        frequency=FREQUENCY.to_value(u.Hz),
+        diameter=diameter,
+        blockage=blockage,
+    )
+    instrument = instrument_from_uv(
+        coverage.uv, weights=coverage.weights, pixel_scale=pixel, primary_beam=gain, rms=rms
+    )
+    sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
+    sky = render_target(sources, (SIZE, SIZE), pixel, beam)
+    kernel = 0.4 * PIXELS_PER_BEAM
+    noise = [sample_generator(seed, 3, number)]
+    dirty = instrument.observe(torch.from_numpy(sky)[None], noise, kernel_fwhm=kernel)[0]
+    image = CCDData(dirty.numpy(), unit="Jy/beam", wcs=wcs, meta={"beam": beam})
+    return Field(image, instrument.psf().numpy(), gain, sources.to_table(wcs), sky)
+
+
+def render_target(sources, shape, pixel, beam):
+    """The sky that the network aims at: convolved with a Gaussian of 0.4 beam."""
+    kernel = 0.4 * np.sqrt(beam.major * beam.minor).to_value(u.arcsec) / pixel
+    owner = np.zeros(len(sources), dtype=int)
+    return render_sources(sources, owner, 1, shape, pixel=pixel, kernel_fwhm=kernel)[0].numpy()
+
+
+def casa_fields(n, seed, workers=2):
+    """Whole fields of 512 x 512 pixels of 0.1 arcsec, simulated and imaged by CASA."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(lambda number: _casa_field(seed, number), range(n))
+
+
+def _casa_field(seed, number):
+    setup = ObservationSetup(direction=pointing(seed, number))
+    sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
+    truth = sources.to_table(setup.wcs)
+    observed = simulate_observation(truth, setup, seed=int(seed * 1000 + number))
+    shape = observed.dirty.shape
+    pixel = setup.cell.to_value(u.arcsec)
+    gain = np.nan_to_num(observed.primary_beam.data)
+    instrument = instrument_from_uv(
+        observed.uv, weights=observed.weights, pixel_scale=pixel, primary_beam=gain, rms=0.0
+    )
+    sky = render_target(sources, shape, pixel, observed.beam)
+    return Field(observed.dirty, instrument.psf().numpy(), gain, truth, sky)

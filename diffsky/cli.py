@@ -1,0 +1,293 @@
+"""The command ``diffsky``.
+
+What is heavy is imported after the options were checked, so that help and refusals come at once.
+"""
+
+import contextlib
+import secrets
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import click
+
+from diffsky import __version__
+
+__all__ = ["main"]
+
+WEIGHTS = "alma-band6"
+STRATEGIES = ("median", "mean", "detect-aggregate")
+PRECISIONS = ("auto", "float32", "bfloat16")
+_SEEDS = 10**6  # seeds that are drawn stay below this, to be short
+_INTERRUPTED = 130
+_BEAM_UNITS = ("arcsec", "arcsec", "deg")
+
+
+class _Commands(click.Group):
+    """A group whose errors are a message on stderr, without usage or traceback."""
+
+    def main(self, *args, **options):
+        options["standalone_mode"] = False
+        try:
+            code = super().main(*args, **options)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "diffsky"
+            _fail(f"{error.format_message()} Try '{path} --help'.", error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("interrupted", _INTERRUPTED)
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            _fail(" ".join(str(error).split()), 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _NumberOrFile(click.ParamType):
+    name = "number|file"
+
+    def convert(self, value, param, ctx):
+        with contextlib.suppress(ValueError):
+            return float(value)
+        return _FILE.convert(value, param, ctx)
+
+
+class _Beam(click.ParamType):
+    name = "major[,minor,pa]"
+
+    def convert(self, value, param, ctx):
+        import astropy.units as u
+
+        try:
+            numbers = [float(part) for part in value.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            expected = "MAJOR or MAJOR,MINOR,PA in arcsec, arcsec and deg"
+            self.fail(f"{value!r} is no beam; expected {expected}", param, ctx)
+        numbers = numbers if len(numbers) == 3 else [*numbers, *numbers, 0.0]
+        return tuple(n * u.Unit(unit) for n, unit in zip(numbers, _BEAM_UNITS, strict=True))
+
+
+_FILE = click.Path(exists=True, dir_okay=False)
+_SHARED = {
+    "output": click.option("--output", type=click.Path(), help="Folder to write into."),
+    "seed": click.option(
+        "--seed",
+        type=click.IntRange(0, 2**31 - 1),
+        help="Repeats a run. By default a new one is drawn and printed.",
+    ),
+    "samples": click.option(
+        "--n-samples",
+        type=click.IntRange(min=1),
+        default=20,
+        show_default=True,
+        help="Posterior samples to draw.",
+    ),
+    "weights": click.option(
+        "--weights", default=WEIGHTS, show_default=True, help="Name or folder of the weights."
+    ),
+    "overwrite": click.option(
+        "--overwrite", is_flag=True, help="Replace files of an earlier run in the folder."
+    ),
+}
+
+
+def _shared_options(command):
+    for option in reversed(_SHARED.values()):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="diffsky", message="%(prog)s %(version)s")
+def main():
+    """Sky models and source catalogues with uncertainties from dirty images."""
+
+
+@main.command(short_help="Observe a random sky with CASA, and find it again.")
+@_shared_options
+def demo(output, seed, n_samples, weights, overwrite):
+    """Observe a random sky with CASA, deconvolve it, compare with the truth.
+
+    ALMA observes up to five faint sources in a new pointing with new noise. The folder, by
+    default ./diffsky-demo-SEED, gets sky.fits, catalog.ecsv, catalog.reg, overview.png,
+    dirty.fits and truth.ecsv.
+    """
+    from diffsky.products import format_comparison, product_folder
+
+    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    folder = Path(output or f"diffsky-demo-{seed}")
+    step = _start(f"diffsky demo with seed {seed}")
+    with _plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
+        result = _observe_and_predict(seed, n_samples, weights, step)
+        step("plotting and writing")
+        _write_demo(stage, **result)
+    catalog, truth, beam = result["catalog"], result["truth"], result["observation"].beam
+    click.echo()
+    click.echo(format_comparison(catalog, truth, radius=(beam.major * beam.minor) ** 0.5 / 2))
+    _name_folder(folder, seed, step)
+
+
+@main.command(short_help="Deconvolve a dirty image and list its sources.")
+@click.argument("image", type=_FILE)
+@_shared_options
+@click.option(
+    "--primary-beam",
+    type=_NumberOrFile(),
+    help="Primary beam; by default that of the telescope and frequency in the header.",
+)
+@click.option("--psf", type=_FILE, help="Point-spread function, to make the residual as well.")
+@click.option(
+    "--rms", type=_NumberOrFile(), help="Noise rms in Jy/beam; measured where it is not given."
+)
+@click.option(
+    "--beam", type=_Beam(), help="Beam (FWHM in arcsec, PA in deg) where the header has none."
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    default=STRATEGIES[0],
+    show_default=True,
+    help="Where the positions of the sources come from.",
+)
+@click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@click.option("--regions", type=_FILE, help="Region file; sources inside it alone are listed.")
+def predict(image, output, seed, overwrite, **options):
+    """Deconvolve the dirty image in the FITS file IMAGE and list its sources.
+
+    IMAGE is in Jy/beam and not corrected for the primary beam. The folder, by default
+    ./NAME-diffsky, gets sky.fits, catalog.ecsv, catalog.reg and overview.png, and with a PSF
+    residual.fits.
+    """
+    from diffsky.products import format_catalog, product_folder, write_products
+
+    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    name = Path(image).name.removesuffix(".gz").removesuffix(".fits")
+    folder = Path(output or f"{name}-diffsky")
+    step = _start(f"diffsky predict {image} with seed {seed}")
+    with _plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
+        dirty, sky, catalog, residual = _predict_file(image, seed, step, **options)
+        step("plotting and writing")
+        images = {} if residual is None else {"residual.fits": residual}
+        figure = _overview(dirty, sky, catalog=catalog, residual=residual)
+        write_products(stage, sky, catalog, figure, images=images)
+    click.echo()
+    click.echo(format_catalog(catalog))
+    _name_folder(folder, seed, step)
+
+
+def _observe_and_predict(seed, n_samples, weights, step):
+    step(f"loading the weights {weights}")
+    from diffsky import DiffusionDeconvolver
+    from diffsky.products import truth_catalog
+    from diffsky.simulation import CasaError, ObservationSetup
+    from diffsky.simulation.demo import render_truth, simulate_pointing, source_columns
+
+    deconvolver = DiffusionDeconvolver.from_pretrained(weights)
+    setup = ObservationSetup()
+    step("observing a new sky with CASA")
+    try:
+        sources, observation = simulate_pointing(seed, setup=setup)
+    except CasaError as error:
+        raise click.ClickException(str(error)) from error
+    step(f"drawing {n_samples} samples of the sky")
+    sky, catalog = deconvolver.predict(
+        observation.dirty, primary_beam=observation.primary_beam, n_samples=n_samples, seed=seed
+    )
+    meta = {"seed": seed, "observation": observation.parameters}
+    columns = source_columns(sources, setup)
+    true_sky = render_truth(sources, setup, kernel_fwhm=sky.meta["kernel_fwhm"])
+    true_sky.mask, true_sky.meta["beam"] = sky.mask, observation.beam
+    return {
+        "observation": observation,
+        "sky": sky,
+        "catalog": catalog,
+        "truth": truth_catalog(columns, observation, rms=sky.meta["rms"], meta=meta),
+        "true_sky": true_sky,
+    }
+
+
+def _write_demo(stage, observation, sky, catalog, truth, true_sky):
+    from diffsky.products import write_products
+
+    figure = _overview(observation.dirty, sky, catalog=catalog, truth=truth, true_sky=true_sky)
+    more = {"images": {"dirty.fits": observation.dirty}, "catalogs": {"truth.ecsv": truth}}
+    write_products(stage, sky, catalog, figure, **more)
+
+
+def _predict_file(image, seed, step, *, psf, beam, regions, weights, device, precision, **options):
+    step(f"reading {image}")
+    from diffsky.images import load_image, load_map, load_psf
+
+    observation = {name: options.pop(name) for name in ("primary_beam", "rms")}
+    dirty = load_image(image, beam=beam)
+    for name, value in observation.items():
+        if value is not None:
+            observation[name] = load_map(value, like=dirty, name=name)
+    if psf is not None:
+        load_psf(psf, like=dirty)  # refused now rather than after the sampling
+    regions = None if regions is None else _read_regions(regions)
+    step(f"loading the weights {weights}")
+    from diffsky import DiffusionDeconvolver
+
+    deconvolver = DiffusionDeconvolver.from_pretrained(weights, device=device, precision=precision)
+    step(f"drawing {options['n_samples']} samples of the sky")
+    sky, catalog = deconvolver.predict(
+        dirty, seed=seed, psf=psf, regions=regions, **options, **observation
+    )
+    residual = None
+    if psf is not None:
+        residual = deconvolver.residual(dirty, sky, psf=psf, **observation)
+    return dirty, sky, catalog, residual
+
+
+def _read_regions(path):
+    from regions import Regions
+
+    try:
+        return Regions.read(path)
+    except Exception as error:  # each reader of regions has errors of its own
+        reason = " ".join(str(error).split())
+        raise click.ClickException(
+            f"{path} is no region file; expected DS9, CRTF or FITS regions ({reason})"
+        ) from error
+
+
+def _overview(dirty, sky, **more):
+    from matplotlib.figure import Figure
+
+    from diffsky.visualization import plot_overview
+
+    return plot_overview(dirty, sky, **more, figure=Figure())[0].figure
+
+
+def _start(title):
+    """Say what runs; return a function that says, with the time elapsed, what comes next."""
+    began = time.monotonic()
+    click.echo(title, err=True)
+    return lambda text: click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
+
+
+def _name_folder(folder, seed, step):
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    click.echo(f"\nWritten to {folder}: {names}\nThe same with --seed {seed} repeats it.")
+    step("done")
+
+
+@contextlib.contextmanager
+def _plain_warnings():
+    """Show warnings as a line on stderr."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: click.echo(
+            f"warning: {' '.join(str(message).split())}", err=True
+        )
+        yield
+
+
+def _fail(message, code):
+    click.echo(f"diffsky: {message}", err=True)
+    sys.exit(code)

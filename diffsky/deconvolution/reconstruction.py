@@ -1,0 +1,165 @@
+"""From samples on the working grid to images and catalogues with units."""
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import CCDData, StdDevUncertainty
+from scipy.ndimage import distance_transform_edt
+
+from diffsky.catalog import SourceFlag, inside_regions, source_table
+from diffsky.deconvolution.strategies import find_sources, summarize_samples
+
+__all__ = ["make_catalog", "make_cube", "make_sky"]
+
+_SKY_UNIT = u.Jy / u.pix
+
+
+def make_cube(prepared, apparent, meta):
+    """Put samples on the pixels of the image.
+
+    Parameters
+    ----------
+    prepared : `diffsky.deconvolution.observation.PreparedObservation`
+    apparent : `numpy.ndarray`
+        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+    meta : dict
+        What the cube's ``meta`` shall hold.
+
+    Returns
+    -------
+    cube : `astropy.nddata.CCDData`
+        Shape (n, ny, nx): true sky in Jy/pix.
+    """
+    cube = prepared.grid.to_image(prepared.true_sky(apparent))
+    cube[:, ~prepared.valid] = 0
+    mask = np.broadcast_to(~prepared.valid, cube.shape)
+    return CCDData(cube, unit=_SKY_UNIT, mask=mask, meta=meta)
+
+
+def make_sky(prepared, apparent, strategy, meta):
+    """Average the samples.
+
+    Parameters
+    ----------
+    prepared : `diffsky.deconvolution.observation.PreparedObservation`
+    apparent : `numpy.ndarray`
+        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+    strategy : {"median", "mean", "detect-aggregate"}
+        The last one gives the mean.
+    meta : dict
+        What the sky's ``meta`` shall hold.
+
+    Returns
+    -------
+    sky : `astropy.nddata.CCDData`
+        Shape (ny, nx): true sky in Jy/pix, with the standard deviation of the samples (D24
+        eq. 17, in flux) as uncertainty.
+    """
+    sky = prepared.true_sky(apparent)
+    average = prepared.grid.to_image(summarize_samples(sky, strategy))
+    spread = _spread(prepared.grid, sky)
+    for image in (average, spread):
+        image[~prepared.valid] = 0
+    return CCDData(
+        average,
+        unit=_SKY_UNIT,
+        uncertainty=StdDevUncertainty(spread),
+        mask=~prepared.valid,
+        wcs=prepared.image.wcs,
+        meta=meta,
+    )
+
+
+def make_catalog(
+    prepared,
+    apparent,
+    strategy,
+    *,
+    scale,
+    radius=0.5,
+    min_reliability=0.1,
+    trained_snr=np.inf,
+    regions=None,
+    meta=None,
+):
+    """List the sources of the samples.
+
+    Parameters
+    ----------
+    prepared : `diffsky.deconvolution.observation.PreparedObservation`
+    apparent : `numpy.ndarray`
+        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+    strategy : {"median", "mean", "detect-aggregate"}
+        Where positions come from (D24 section 3.4.1).
+    scale : `diffsky.deconvolution.WorkingScale`
+    radius : float or `astropy.units.Quantity`, optional
+        Detections within this are one source, in beams or as an angle.
+    min_reliability : float, optional
+        Sources in a smaller share of the samples are not listed.
+    trained_snr : float, optional
+        Sources above this ``snr`` get the flag 8.
+    regions : `regions.Region`, `regions.Regions` or None, optional
+        List sources inside these alone.
+    meta : dict or None, optional
+        What the table's ``meta`` shall hold.
+
+    Returns
+    -------
+    catalog : `astropy.table.QTable`
+        See `diffsky.catalog.source_table`.
+    """
+    image, grid = prepared.image, prepared.grid
+    beam = image.meta["beam"]
+    if isinstance(radius, u.Quantity):
+        radius = (radius / np.sqrt(beam.major * beam.minor)).to_value(u.one)
+    sources = find_sources(
+        apparent,
+        strategy,
+        radius=radius * scale.pixels_per_beam,
+        mask=prepared.primary_beam_working <= 0,
+        min_reliability=min_reliability,
+    )
+    if regions is not None:
+        inside = inside_regions(regions, image.shape, image.wcs)
+        x, y = grid.to_image_pixels(sources["x"], sources["y"])
+        sources = sources[inside[_pixels(x, y, inside.shape)]]
+    place = _pixels(sources["x"], sources["y"], grid.working_shape)
+    place = _nearest(prepared.primary_beam_working > 0, place)
+    rms = prepared.rms_working[place]
+    sources["x"], sources["y"] = grid.to_image_pixels(sources["x"], sources["y"])
+    for name in ("major", "minor", "position_err"):
+        sources[name] = sources[name] * grid.zoom
+    for name in ("flux", "flux_err", "flux_lower", "flux_upper"):
+        sources[name] = sources[name] * rms
+    catalog = source_table(
+        sources,
+        wcs=image.wcs,
+        beam=beam,
+        rms=rms * u.Jy / u.beam,
+        primary_beam=prepared.primary_beam_working[place],
+        kernel_fwhm=scale.kernel_fwhm * grid.zoom,
+        meta=meta,
+    )
+    catalog["flags"][catalog["snr"] > trained_snr] |= int(SourceFlag.OUT_OF_RANGE)
+    return catalog
+
+
+def _spread(grid, sky):
+    """Standard deviation of the samples on the image's pixels, which is not that of the grid's."""
+    mean = grid.to_image(sky.mean(axis=0))
+    squares = np.zeros_like(mean)
+    for sample in sky:
+        squares += (grid.to_image(sample) - mean) ** 2
+    return np.sqrt(squares / max(1, len(sky) - 1))
+
+
+def _nearest(valid, place):
+    """Nearest valid pixels: the centroid of a source around a blank hole lies in it."""
+    indices = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return tuple(axis[place] for axis in indices)
+
+
+def _pixels(x, y, shape):
+    """Nearest pixels inside an image, as an index."""
+    rows = np.clip(np.rint(np.asarray(y)).astype(int), 0, shape[0] - 1)
+    columns = np.clip(np.rint(np.asarray(x)).astype(int), 0, shape[1] - 1)
+    return rows, columns

@@ -1,0 +1,211 @@
+"""What every estimator on a diffusion model shares: training, weights on disk, sampling plan."""
+
+import secrets
+
+import numpy as np
+import torch
+
+from diffsky.backend import select_backend
+from diffsky.diffusion.networks import build_network
+from diffsky.diffusion.preconditioning import Denoiser
+from diffsky.diffusion.training import train_denoiser
+from diffsky.diffusion.weights import load_into, load_weights, resolve_weights, save_weights
+from diffsky.exceptions import NotFittedError, WeightsError
+
+__all__ = ["DiffusionEstimator"]
+
+
+class DiffusionEstimator:
+    """Base of the estimators.
+
+    A subclass names its ``_preset_type`` (with ``network``, ``sigma_data``, ``training``,
+    ``sampling``, ``to_dict`` and ``from_dict``) and its ``_default_weights``.
+
+    Parameters
+    ----------
+    preset : str, optional
+        Name of the preset.
+    device : str or None, optional
+        ``"cuda"``, ``"mps"`` or ``"cpu"``; None takes the first that is there.
+    precision : {"auto", "float32", "bfloat16"}, optional
+        float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
+    compile : bool, optional
+        Compile the network with `torch.compile`.
+    sampler : {"heun", "euler", "dpmpp-2m"} or None, optional
+        None takes that of the preset.
+    n_steps : int or None, optional
+        Steps of the sampler; None takes those of the preset.
+    """
+
+    _preset_type = None
+    _default_weights = None
+
+    def __init__(
+        self,
+        preset="small",
+        *,
+        device=None,
+        precision="auto",
+        compile=False,
+        sampler=None,
+        n_steps=None,
+    ):
+        self.preset = preset
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.sampler = sampler
+        self.n_steps = n_steps
+
+    def save(self, folder, *, name=None, half=False, overwrite=False):
+        """Write the weights and what they are.
+
+        Parameters
+        ----------
+        folder : path-like
+            Gets ``description.json`` and the tensors it names.
+        name : str or None, optional
+            Name in the description; None keeps the present one.
+        half : bool, optional
+            Store float16 instead of float32.
+        overwrite : bool, optional
+            Replace weights that are there.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds weights and ``overwrite`` is False.
+        """
+        fitted = self._fitted()
+        if name is not None:
+            fitted.description_["name"] = name
+        recipe = fitted.preset_.to_dict()
+        description = {**fitted.description_, "recipe": recipe}
+        network = fitted.denoiser_.network
+        network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+        save_weights(folder, network, description, half=half, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder, **options):
+        """Read weights from a folder.
+
+        Parameters
+        ----------
+        folder : path-like
+            What `save` wrote.
+        **options
+            Keywords of the class (``device``, ``precision``, ``sampler``, ``n_steps``...).
+
+        Returns
+        -------
+        estimator : `DiffusionEstimator`
+            Of the class that this is called on.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder has no weights.
+        WeightsError
+            If they are damaged, altered or of another architecture.
+        """
+        tensors, description = load_weights(folder)
+        try:
+            preset = cls._preset_type.from_dict(description.pop("recipe"))
+            denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{folder} has a recipe that is none: {error}") from error
+        load_into(denoiser.network, tensors, str(folder))
+        estimator = cls(description["preset"], **options)
+        estimator._adopt(denoiser, preset, description)
+        return estimator
+
+    @classmethod
+    def from_pretrained(cls, name=None, **options):
+        """Read weights by their name.
+
+        Parameters
+        ----------
+        name : path-like or None, optional
+            The name of bundled weights, or a folder; None takes the class's default.
+        **options
+            Keywords of the class.
+
+        Returns
+        -------
+        estimator : `DiffusionEstimator`
+            Of the class that this is called on.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there are none of that name; the message lists the bundled ones.
+        """
+        return cls.load(resolve_weights(cls._default_weights if name is None else name), **options)
+
+    def sampling_plan(self):
+        """Sampler and noise levels that `sample` and `predict` use.
+
+        Returns
+        -------
+        plan : dict
+            ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``.
+        """
+        given = {"sampler": self.sampler, "n_steps": self.n_steps}
+        return {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
+
+    def _train(
+        self, preset, pairs, given, *, checkpoint_dir, checkpoint_every, resume, seed, progress
+    ):
+        """Fit a new denoiser to pairs and adopt it."""
+        plan = {**preset.training, **given}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
+        history = train_denoiser(
+            denoiser.to(memory_format=torch.channels_last),
+            pairs,
+            **plan,
+            seed=seed,
+            backend=self._backend(),
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=progress,
+        )
+        describe = getattr(pairs, "describe", dict)
+        training = {**plan, **history, "seed": seed, "pairs": describe()}
+        description = {"name": "unnamed", "version": 1, "preset": self.preset}
+        self._adopt(denoiser, preset, {**description, "training": training, "merits": {}})
+        return self
+
+    def _ready(self):
+        """Backend with the network on it."""
+        if self._run is None:
+            self._run = self._backend()
+            self.denoiser_.network = self._run.prepare(self.denoiser_.network)
+        return self._run
+
+    def _backend(self):
+        return select_backend(self.device, self.precision, compile=self.compile)
+
+    def _adopt(self, denoiser, preset, description):
+        self.denoiser_, self.preset_, self.description_ = denoiser.eval(), preset, description
+        self._run = None
+
+    def _fitted(self):
+        if not hasattr(self, "denoiser_"):
+            raise NotFittedError(
+                f"this {type(self).__name__} has no weights; call fit(), or make it with "
+                f"{type(self).__name__}.from_pretrained() or .load(folder)"
+            )
+        return self
+
+    def _check_run(self, n_samples, seed):
+        self._fitted()
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples!r}; expected an integer of 1 or more")
+        if seed is None:
+            return secrets.randbits(32)
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed is {seed!r}; expected an integer of 0 or more, or None")
+        return int(seed)

@@ -1,0 +1,121 @@
+"""One new pointing whose truth is known: a sky from a prior, observed by CASA."""
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import CCDData
+from astropy.table import QTable
+
+from diffsky.simulation.casa import ObservationSetup, simulate_observation
+from diffsky.simulation.skymodels import PRIORS, render_sources
+
+__all__ = ["render_truth", "simulate_pointing", "source_columns"]
+
+_TIMEOUT = 150 * u.s  # CASA takes about 6 s
+
+
+def simulate_pointing(seed, *, prior=PRIORS["independent"], setup=None, timeout=None):
+    """Draw a sky and observe it with CASA.
+
+    Parameters
+    ----------
+    seed : int
+        Decides the sources and, with a stream of its own, the noise; 0 or more.
+    prior : `diffsky.simulation.SkyPrior`, optional
+        What sources there are, in Jy and arcsec. By default ``PRIORS["independent"]``.
+    setup : `diffsky.simulation.ObservationSetup`, optional
+        What is observed how. By default D24's observation with one channel.
+    timeout : `~astropy.units.Quantity` or float, optional
+        CASA is killed after this time (seconds where it has no unit). By default 150 s.
+
+    Returns
+    -------
+    sources : `diffsky.simulation.SourceList`
+        The truth, in Jy and arcsec from the phase centre.
+    observation : `diffsky.simulation.Observation`
+        Dirty image, PSF, primary beam and all parameters.
+
+    Raises
+    ------
+    ValueError
+        If the prior is relative or draws no source, or the seed is negative.
+    ImportError, `diffsky.simulation.CasaError`
+        As `diffsky.simulation.simulate_observation`.
+    """
+    if prior.relative:
+        raise ValueError("prior is relative (rms and beams); expected one in Jy and arcsec")
+    setup = ObservationSetup() if setup is None else setup
+    rng = np.random.default_rng(seed)
+    sources = prior.draw(rng)
+    noise_seed = int(rng.integers(2**31))
+    observation = simulate_observation(
+        source_columns(sources, setup),
+        setup,
+        seed=noise_seed,
+        timeout=_TIMEOUT if timeout is None else timeout,
+    )
+    return sources, observation
+
+
+def source_columns(sources, setup):
+    """Sources of a pointing as a table.
+
+    Parameters
+    ----------
+    sources : `diffsky.simulation.SourceList`
+        In Jy and arcsec from the phase centre, (n,).
+    setup : `diffsky.simulation.ObservationSetup`
+        The observation that they belong to.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``sky_centroid`` (FK5), ``x_centroid`` and ``y_centroid`` (0-based pixels of the image),
+        ``flux`` (Jy), ``major`` and ``minor`` (FWHM, arcsec) and ``pa`` (deg, east of north).
+    """
+    cell, centre = setup.cell.to_value(u.arcsec), setup.image_size // 2
+    x, y = centre + sources.x / cell, centre + sources.y / cell
+    return QTable(
+        {
+            "sky_centroid": setup.wcs.pixel_to_world(x, y),
+            "x_centroid": x,
+            "y_centroid": y,
+            "flux": sources.flux * u.Jy,
+            "major": sources.major * u.arcsec,
+            "minor": sources.minor * u.arcsec,
+            "pa": (sources.pa * u.rad).to(u.deg),
+        }
+    )
+
+
+def render_truth(sources, setup, *, kernel_fwhm):
+    """Image of the true sky at the resolution of a reconstructed one.
+
+    Parameters
+    ----------
+    sources : `diffsky.simulation.SourceList`
+        In Jy and arcsec from the phase centre.
+    setup : `diffsky.simulation.ObservationSetup`
+        The observation that they belong to.
+    kernel_fwhm : `~astropy.units.Quantity`
+        FWHM of the Gaussian that the sky is convolved with, an angle: ``meta["kernel_fwhm"]``
+        of the reconstructed sky.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Shape (ny, nx), Jy/pix, on the WCS of the setup.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is too narrow for the pixels.
+    """
+    image = render_sources(
+        sources,
+        np.zeros(len(sources), dtype=int),
+        1,
+        (setup.image_size, setup.image_size),
+        pixel=setup.cell.to_value(u.arcsec),
+        kernel_fwhm=(kernel_fwhm / setup.cell).to_value(u.one),
+    )
+    return CCDData(image[0].numpy(), unit=u.Jy / u.pix, wcs=setup.wcs)

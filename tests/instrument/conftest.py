@@ -1,0 +1,41 @@
+"""Small instruments with random uv coverage."""
+
+import numpy as np
+import pytest
+
+from diffsky.instrument import instrument_from_uv
+
+ARCSEC = np.pi / 180 / 3600
+PIXEL = 0.1  # arcsec
+SHAPE = (24, 20)
+
+
+def random_uv(seed=0, n=300):
+    """Baselines with a beam of about 4 pixels, longer in u than in v."""
+    rng = np.random.default_rng(seed)
+    uv = rng.normal(0, [0.1, 0.07], (n, 2))
+    return np.clip(uv, -0.3, 0.3) / (PIXEL * ARCSEC)
+
+
+def gaussian_beam(shape=SHAPE, fwhm=25.0, centre=None):
+    cy, cx = (n // 2 for n in shape) if centre is None else centre
+    y, x = np.indices(shape)
+    return np.exp(-4 * np.log(2) * ((y - cy) ** 2 + (x - cx) ** 2) / fwhm**2)
+
+
+@pytest.fixture
+def make_instrument():
+    """Function that makes an instrument, of seed and keywords."""
+
+    def make(seed=0, *, shape=SHAPE, primary_beam=None, rms=0.02, padding=4, weights=None):
+        beam = gaussian_beam(shape) if primary_beam is None else primary_beam
+        return instrument_from_uv(
+            random_uv(seed),
+            pixel_scale=PIXEL,
+            primary_beam=beam,
+            rms=rms,
+            padding=padding,
+            weights=weights,
+        )
+
+    return make

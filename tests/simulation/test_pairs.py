@@ -1,0 +1,243 @@
+"""Training pairs: repeatable, independent, and what they say they are."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from diffsky.deconvolution.scaling import WorkingScale
+from diffsky.instrument import grid_uv
+from diffsky.simulation.pairs import SimulatedPairs
+from diffsky.simulation.skymodels import PRIORS, SkyPrior
+
+ARCSEC = np.pi / 180 / 3600
+FIELD, N = 32, 128
+EMPTY = SkyPrior(n_sources=(0, 0), relative=True)
+BRIGHT = SkyPrior(
+    n_sources=(1, 1), flux=(100.0, 100.0), fwhm=(0.0, 0.0), half_width=2.0, relative=True
+)
+
+
+def make_weights(seed=0, stretch=(0.08, 0.08), angle=0.0):
+    """Weights of random uv points, for a beam of about 4.25 pixels."""
+    points = np.random.default_rng(seed).normal(0, stretch, (400, 2))
+    cos, sin = np.cos(angle), np.sin(angle)
+    uv = np.clip(points @ [[cos, sin], [-sin, cos]], -0.3, 0.3) / ARCSEC
+    gridded = grid_uv(uv, pixel_scale=1.0, grid_size=N)
+    return torch.from_numpy((gridded / gridded.max()).astype(np.float32))
+
+
+BANK = torch.stack([make_weights(k) for k in range(3)])
+
+
+def make_pairs(prior=None, **options):
+    options = {"weights": BANK, "field_size": FIELD, "patch_size": 16, "pblimit": 0.0, **options}
+    if prior is not None:
+        options["priors"] = [(prior, 1.0)]
+    return SimulatedPairs(**options)
+
+
+def dirty_images(pairs, n, start=0):
+    _, condition = pairs.batch(range(start, start + n))
+    return condition[:, 0] * pairs.scale.dirty_unit
+
+
+def test_shapes():
+    target, condition = make_pairs().batch([3, 1, 4])
+    assert target.shape == (3, 1, 16, 16)
+    assert condition.shape == (3, 2, 16, 16)
+    assert target.dtype == condition.dtype == torch.float32
+    target, condition = make_pairs(patch_size=None).batch([0])
+    assert target.shape == (1, 1, FIELD, FIELD)
+    assert len(make_pairs()) == 0
+
+
+@settings(max_examples=15)
+@given(numbers=st.lists(st.integers(0, 200), min_size=1, max_size=6, unique=True))
+def test_pair_does_not_depend_on_the_batch(numbers):
+    pairs = make_pairs()
+    target, condition = pairs.batch(numbers)
+    for place, number in enumerate(numbers):
+        alone = pairs.batch([number])
+        assert_close(target[place], alone[0][0], rtol=1e-5, atol=1e-5)
+        assert_close(condition[place], alone[1][0], rtol=1e-5, atol=1e-5)
+
+
+def test_repeatable():
+    one, other = (make_pairs(seed=4).batch([5, 6]) for _ in range(2))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    assert not torch.equal(one[1], make_pairs(seed=5).batch([5, 6])[1])
+
+
+def test_global_random_state_has_no_say():
+    pairs = make_pairs()
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    one = pairs.batch([0])
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert torch.equal(one[1], pairs.batch([0])[1])
+
+
+# Noise
+
+
+def test_noise_of_unit_rms():
+    """Whatever the instrument, dirty images without sources are in units of the rms."""
+    dirty = dirty_images(make_pairs(EMPTY), 600)
+    assert dirty.std().item() == pytest.approx(1, abs=0.02)
+    assert dirty.mean().item() == pytest.approx(0, abs=0.05)
+    each = [dirty_images(make_pairs(EMPTY, weights=BANK[k : k + 1]), 300).std() for k in range(3)]
+    assert each == pytest.approx([1, 1, 1], abs=0.03)
+
+
+def test_every_pair_has_its_own_noise():
+    dirty = dirty_images(make_pairs(EMPTY, patch_size=None), 40).flatten(1)
+    correlation = torch.corrcoef(dirty)
+    correlation.fill_diagonal_(0)
+    # some 32 * 32 / 20 independent values an image: a spread of 0.14
+    assert correlation.abs().max() < 0.7
+    assert correlation.square().mean().sqrt() < 0.25
+    assert correlation.mean().abs() < 0.02
+
+
+def test_noise_is_not_that_of_the_same_pair_of_another_seed():
+    one, other = (dirty_images(make_pairs(EMPTY, patch_size=None, seed=s), 20) for s in (0, 1))
+    together = torch.stack([one.flatten(), other.flatten()])
+    assert torch.corrcoef(together)[0, 1].abs() < 0.1
+
+
+# Signal
+
+
+def test_target_is_the_sky_of_the_dirty_image():
+    """Dirty image and target show one source at one place: patch, flip and rotation alike."""
+    pairs = make_pairs(BRIGHT, patch_size=24)
+    target, condition = pairs.batch(range(60))
+    sky = pairs.scale.unscale_target(target)[:, 0]
+    inside = sky.amax((1, 2)) > 5
+    inside &= (sky[:, 2:-2, 2:-2].amax((1, 2)) == sky.amax((1, 2))).bool()
+    assert inside.sum() > 30
+    places = [image.flatten(1).argmax(1)[inside] for image in (sky, condition[:, 0])]
+    (y1, x1), (y2, x2) = ((place // 24, place % 24) for place in places)
+    assert ((y1 - y2).abs() <= 1).all()
+    assert ((x1 - x2).abs() <= 1).all()
+
+
+def test_fluxes():
+    """Whole fields: the target sums to flux x primary beam, the dirty peak is near it."""
+    pairs = make_pairs(BRIGHT, patch_size=None)
+    target, condition = pairs.batch(range(30))
+    sky = pairs.scale.unscale_target(target)[:, 0]
+    flux = sky.sum((1, 2))
+    response = (sky * condition[:, 1]).sum((1, 2)) / flux
+    assert_close(flux, 100 * response, rtol=0.03, atol=0.1)
+    peak = condition[:, 0].amax((1, 2)) * pairs.scale.dirty_unit
+    strong = flux > 30
+    assert strong.sum() > 15
+    assert ((peak - flux).abs()[strong] < 5 + 0.05 * flux[strong]).all()
+
+
+def test_primary_beam():
+    _, condition = make_pairs(EMPTY, patch_size=None).batch(range(60))
+    beam = condition[:, 1]
+    assert beam.min() >= 0
+    assert beam.max() <= 1
+    flat = (beam == 1).all(-1).all(-1)
+    assert 1 <= flat.sum() < 20
+    assert len({b.min().item() for b in beam[~flat]}) > 30
+
+
+def test_no_data_below_the_limit():
+    pairs = make_pairs(patch_size=None, pblimit=0.9)
+    target, condition = pairs.batch(range(40))
+    blank = condition[:, 1] == 0
+    assert 0 < blank.float().mean() < 1
+    assert (condition[:, 1][~blank] > 0.9).all()
+    assert not condition[:, 0][blank].any()
+    assert not target[:, 0][blank].any()
+
+
+# Patches, flips and turns
+
+
+def orientations(pairs, n):
+    """Angle modulo 180 deg along which each dirty image varies fastest."""
+    power = torch.fft.fft2(dirty_images(pairs, n)).abs() ** 2
+    frequency = torch.fft.fftfreq(power.shape[-1])
+    ky, kx = frequency[:, None], frequency[None, :]
+    tensor = [(power * a * b).sum((1, 2)) for a, b in ((kx, kx), (ky, ky), (kx, ky))]
+    return torch.rad2deg(0.5 * torch.atan2(2 * tensor[2], tensor[0] - tensor[1])) % 180
+
+
+def test_turns_and_flips():
+    """A beam at 30 deg comes out at 30, 60, 120 and 150 deg, all equally often."""
+    weights = make_weights(stretch=(0.1, 0.02), angle=np.deg2rad(30))[None]
+    angles = orientations(make_pairs(EMPTY, weights=weights, patch_size=None), 200)
+    nearest = torch.tensor([30.0, 60.0, 120.0, 150.0])
+    distance = (angles[:, None] - nearest).abs()
+    assert (distance.amin(1) < 12).float().mean() > 0.95
+    counts = torch.bincount(distance.argmin(1), minlength=4)
+    assert counts.min() > 30
+
+
+def test_patches_come_from_all_over_the_field():
+    """The centre of the primary beam lies anywhere in and around a patch."""
+    _, condition = make_pairs(EMPTY, patch_size=8).batch(range(200))
+    beam = condition[:, 1]
+    slopes = torch.stack(
+        [beam[:, -1].mean(1) - beam[:, 0].mean(1), beam[:, :, -1].mean(1) - beam[:, :, 0].mean(1)]
+    )
+    assert (slopes > 0.001).any(1).all()
+    assert (slopes < -0.001).any(1).all()
+
+
+def test_every_instrument_is_used():
+    """Instruments whose beams have different widths: the noise has different slopes."""
+    bank = torch.stack([make_weights(stretch=(s, s)) for s in (0.03, 0.12)])
+    dirty = dirty_images(make_pairs(EMPTY, weights=bank, patch_size=None), 100)
+    slope = (dirty.diff(dim=-1).var((1, 2)) / dirty.var((1, 2))).log()
+    wide = slope < (slope.min() + slope.max()) / 2
+    assert 30 < wide.sum() < 70
+    assert slope[~wide].min() - slope[wide].max() > 0.5
+
+
+# Priors
+
+
+def test_shares():
+    priors = [(EMPTY, 3.0), (BRIGHT, 1.0)]
+    target, _ = make_pairs(priors=priors, patch_size=None).batch(range(300))
+    empty = (target == 0).flatten(1).all(1).float().mean().item()
+    assert empty == pytest.approx(0.75, abs=0.1)
+
+
+def test_scale():
+    scale = WorkingScale(unit=4.0, gamma=1.0, dirty_unit=1.5)
+    ours, default = make_pairs(BRIGHT, scale=scale), make_pairs(BRIGHT)
+    (target, condition), (expected, usual) = (p.batch(range(4)) for p in (ours, default))
+    assert_close(scale.unscale_target(target), default.scale.unscale_target(expected))
+    assert_close(condition[:, 0] * 1.5, usual[:, 0] * default.scale.dirty_unit)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"priors": [(PRIORS["independent"], 1.0)]},
+            "a prior is in Jy and arcsec; expected .*units",
+        ),
+        ({"patch_size": 33}, "patch_size is 33; expected 1 to field_size 32"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"weights": BANK[0]}, "weights"),
+        ({"priors": []}, "prior"),
+        ({"priors": [(EMPTY, 0.0)]}, "share"),
+        ({"priors": [(EMPTY, -1.0), (BRIGHT, 2.0)]}, "share"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_pairs(**options)

@@ -1,0 +1,284 @@
+"""Priors and the drawing of sources: fluxes, positions, angles."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from diffsky.simulation.skymodels import PRIORS, SkyPrior, SourceList, render_sources
+
+FWHM = 2 * math.sqrt(2 * math.log(2))
+KERNEL = 1.7  # pixels
+offsets = st.floats(-3, 3)
+seeds = st.integers(0, 2**32)
+
+
+def source(x=0.0, y=0.0, flux=1.0, major=0.0, minor=0.0, pa=0.0):
+    return SourceList(*(np.array([value]) for value in (x, y, flux, major, minor, pa)))
+
+
+def join(*lists):
+    names = SourceList.__dataclass_fields__
+    return SourceList(*(np.concatenate([getattr(one, n) for one in lists]) for n in names))
+
+
+def draw(sources, shape=(64, 64), **options):
+    return render_sources(sources, [0] * len(sources), 1, shape, **options)[0].double().numpy()
+
+
+def moments(image):
+    """Sum, centroid from the field's centre, and second moments (xx, yy, xy)."""
+    total = image.sum()
+    y, x = np.indices(image.shape) - np.array([n // 2 for n in image.shape])[:, None, None]
+    cx, cy = (image * x).sum() / total, (image * y).sum() / total
+    x, y = x - cx, y - cy
+    return (
+        total,
+        (cx, cy),
+        tuple((image * a * b).sum() / total for a, b in ((x, x), (y, y), (x, y))),
+    )
+
+
+# Drawing
+
+
+@given(x=offsets, y=offsets, flux=st.floats(1e-6, 1e3))
+def test_flux_of_a_point(x, y, flux):
+    """At any place between pixels, to 0.1 % at the default kernel."""
+    total = draw(source(x, y, flux), kernel_fwhm=KERNEL).sum()
+    assert total == pytest.approx(flux, rel=1e-3)
+
+
+@given(x=offsets, y=offsets, major=st.floats(0, 9), ratio=st.floats(0, 1), pa=st.floats(0, math.pi))
+def test_moments_of_an_extended_source(x, y, major, ratio, pa):
+    """Flux, centroid and second moments of the Gaussian convolved with the kernel."""
+    minor = ratio * major
+    image = draw(source(x, y, 2.0, major, minor, pa), kernel_fwhm=KERNEL)
+    total, centre, (xx, yy, xy) = moments(image)
+    a, b = (major**2 + KERNEL**2) / FWHM**2, (minor**2 + KERNEL**2) / FWHM**2
+    assert total == pytest.approx(2.0, rel=1e-3)
+    assert_allclose(centre, (x, y), atol=2e-3)
+    # the major axis has the direction (-sin pa, cos pa): towards north, then east at smaller x
+    assert_allclose(xx, a * np.sin(pa) ** 2 + b * np.cos(pa) ** 2, rtol=0.01)
+    assert_allclose(yy, a * np.cos(pa) ** 2 + b * np.sin(pa) ** 2, rtol=0.01)
+    assert_allclose(xy, (b - a) * np.sin(pa) * np.cos(pa), atol=0.01 * a)
+
+
+@pytest.mark.parametrize(
+    ("pa", "pixel"), [(0, (40, 32)), (90, (32, 24)), (45, (38, 26)), (135, (26, 26))]
+)
+def test_position_angle(pa, pixel):
+    """North through east: 0 is up, 45 up and left, 90 left."""
+    image = draw(source(major=12, minor=2, pa=np.deg2rad(pa)))
+    mirrored = (pixel[0], 64 - pixel[1])
+    if pa in (0, 90):
+        assert image[pixel] > 100 * image[pixel[1], pixel[0]]
+    else:
+        assert image[pixel] > 100 * image[mirrored]
+
+
+def test_peak_in_closed_form():
+    """4 ln 2 / pi x flux / (major x minor) at the centre of a source on a pixel."""
+    image = draw(source(flux=3.0, major=6.0, minor=4.0, pa=0.3))
+    assert image[32, 32] == pytest.approx(3 * 4 * math.log(2) / math.pi / 24)
+    assert image.argmax() == 32 * 64 + 32
+
+
+@given(pixel=st.floats(0.05, 0.5), x=offsets)
+def test_pixel_is_a_change_of_unit(pixel, x):
+    in_arcsec = source(x * pixel, -x * pixel, 1.0, 3 * pixel, 2 * pixel, 0.5)
+    one = draw(in_arcsec, pixel=pixel, kernel_fwhm=KERNEL)
+    assert_allclose(one, draw(source(x, -x, 1.0, 3.0, 2.0, 0.5), kernel_fwhm=KERNEL), atol=1e-5)
+
+
+def test_odd_field_and_centre():
+    image = draw(source(), shape=(21, 30), kernel_fwhm=2.0)
+    assert np.unravel_index(image.argmax(), image.shape) == (10, 15)
+
+
+def test_border_cuts_the_flux():
+    """Half of a source on the middle of the border is lost; one far outside adds nothing."""
+    image = draw(source(x=-32.5), kernel_fwhm=3.0)
+    assert image.sum() == pytest.approx(0.5, abs=1e-3)
+    assert not draw(source(x=-80.0), kernel_fwhm=3.0).any()
+    assert not draw(source(y=1e6), kernel_fwhm=3.0).any()
+
+
+def test_images_of_a_batch():
+    lists = [source(x=5.0), source(y=-4.0, flux=2.0), source(x=-3.0, major=4.0, minor=2.0)]
+    together = render_sources(join(*lists), [0, 2, 2], 4, (64, 48), kernel_fwhm=2.0)
+    assert together.shape == (4, 64, 48)
+    assert not together[1].any()
+    assert not together[3].any()
+    expected = draw(lists[1], (64, 48), kernel_fwhm=2.0) + draw(lists[2], (64, 48), kernel_fwhm=2.0)
+    assert_allclose(together[2], expected, atol=1e-4)
+
+
+def test_source_does_not_depend_on_its_neighbours():
+    """A wide source in the same call changes no pixel of another image."""
+    small, wide = source(flux=1e3, major=8.0, minor=6.0), source(major=20.0, minor=20.0)
+    alone = render_sources(small, [0], 1, (64, 64), kernel_fwhm=KERNEL)
+    together = render_sources(join(small, wide), [0, 1], 2, (64, 64), kernel_fwhm=KERNEL)
+    assert_allclose(together[0], alone[0], rtol=1e-5, atol=1e-7)
+
+
+def test_no_sources():
+    nothing = SourceList(*(np.zeros(0) for _ in range(6)))
+    images = render_sources(nothing, [], 2, (8, 9))
+    assert images.shape == (2, 8, 9)
+    assert not images.any()
+
+
+@pytest.mark.parametrize(("major", "minor", "kernel"), [(0, 0, 0), (4, 0.1, 1.2), (1, 1, 1)])
+def test_too_narrow(major, minor, kernel):
+    with pytest.raises(ValueError, match=r"pixels wide; expected 1.5 or more \(kernel_fwhm="):
+        draw(source(major=major, minor=minor), kernel_fwhm=kernel)
+
+
+# Priors
+
+ranges = st.tuples(st.floats(1e-3, 10), st.floats(0, 10)).map(lambda r: (r[0], r[0] + r[1]))
+priors = st.builds(
+    SkyPrior,
+    n_sources=st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda r: (r[0], r[0] + r[1])),
+    flux=ranges,
+    flux_law=st.sampled_from(["uniform", "log-uniform"]),
+    fwhm=ranges,
+    half_width=st.floats(0.1, 20),
+    step=st.sampled_from([0.0, 1.0, 0.3]),
+    point_share=st.floats(0, 1),
+    empty_share=st.floats(0, 1),
+)
+
+
+@given(prior=priors, seed=seeds)
+def test_draws_lie_in_their_ranges(prior, seed):
+    sources = prior.draw(np.random.default_rng(seed))
+    n = len(sources)
+    assert n == 0 or prior.n_sources[0] <= n <= prior.n_sources[1]
+    assert all(getattr(sources, name).shape == (n,) for name in ("x", "y", "major", "minor", "pa"))
+    low, high = prior.flux
+    assert ((sources.flux >= low * (1 - 1e-9)) & (sources.flux <= high * (1 + 1e-9))).all()
+    for offset in (sources.x, sources.y):
+        assert (np.abs(offset) <= prior.half_width + prior.step / 2 + 1e-9).all()
+    assert (sources.minor <= sources.major).all()
+    sizes = np.concatenate([sources.major, sources.minor])
+    low, high = prior.fwhm
+    assert ((sizes == 0) | ((sizes >= low) & (sizes <= high))).all()
+    assert ((sources.major == 0) == (sources.minor == 0)).all()
+    assert ((sources.pa >= 0) & (sources.pa <= np.pi)).all()
+
+
+@given(prior=priors, seed=seeds)
+def test_draws_are_repeatable(prior, seed):
+    one, other = (prior.draw(np.random.default_rng(seed)) for _ in range(2))
+    assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in vars(one))
+
+
+@given(prior=st.one_of(priors, st.sampled_from(list(PRIORS.values()))), seed=seeds)
+def test_json_round_trip(prior, seed):
+    again = SkyPrior(**json.loads(json.dumps(prior.to_dict())))
+    assert again == prior
+    one, other = (p.draw(np.random.default_rng(seed)) for p in (prior, again))
+    assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in vars(one))
+
+
+def draws(prior, n=1000):
+    rng = np.random.default_rng(3)
+    return [prior.draw(rng) for _ in range(n)]
+
+
+def test_independent():
+    """1 to 5 sources of 50 to 500 uJy and 0.4 to 0.8 arcsec within 10 arcsec, on no grid."""
+    skies = draws(PRIORS["independent"])
+    assert np.bincount([len(s) for s in skies], minlength=6) == pytest.approx(
+        [0, 200, 200, 200, 200, 200], abs=55
+    )
+    everything = join(*skies)
+    assert everything.flux.min() >= 50e-6
+    assert everything.flux.max() <= 500e-6
+    assert everything.flux.mean() == pytest.approx(275e-6, rel=0.03)
+    assert everything.minor.min() >= 0.4
+    assert everything.major.max() <= 0.8
+    assert np.abs(everything.x).max() <= 10
+    assert everything.x.std() == pytest.approx(10 / math.sqrt(3), rel=0.04)
+    assert np.corrcoef(everything.x, everything.y)[0, 1] == pytest.approx(0, abs=0.08)
+    assert len(np.unique(everything.x)) == len(everything)
+
+
+def test_drozdova2024_is_on_a_grid():
+    everything = join(*draws(PRIORS["drozdova2024"]))
+    for offset in (everything.x, everything.y):
+        assert_allclose(offset, np.rint(offset))
+        assert set(np.rint(offset)) == set(range(-10, 11))
+    assert everything.flux.min() >= 50e-6
+    assert everything.flux.max() <= 500e-6
+
+
+def test_grid_survives_the_change_of_units():
+    prior = PRIORS["drozdova2024"].in_units_of(48e-6, 0.854)
+    everything = join(*draws(prior, 100))
+    assert_allclose(everything.x * 0.854, np.rint(everything.x * 0.854), atol=1e-9)
+
+
+def test_wide():
+    skies = draws(PRIORS["wide"])
+    assert {len(s) for s in skies} == set(range(13))
+    everything = join(*skies)
+    assert everything.flux.min() >= 0.5
+    assert everything.flux.max() <= 50
+    assert np.log(everything.flux).mean() == pytest.approx(math.log(5), abs=0.06)
+    assert (everything.major == 0).mean() == pytest.approx(0.2, abs=0.025)
+    assert everything.major.max() <= 2
+
+
+def test_empty_share():
+    skies = draws(SkyPrior(n_sources=(2, 2), empty_share=0.3))
+    assert np.mean([len(s) == 0 for s in skies]) == pytest.approx(0.3, abs=0.06)
+
+
+@settings(max_examples=30)
+@given(rms=st.floats(1e-7, 1e-3), beam=st.floats(0.05, 20), seed=seeds)
+def test_units(rms, beam, seed):
+    """The same random numbers, in rms and beams."""
+    prior = PRIORS["independent"]
+    relative = prior.in_units_of(rms, beam)
+    assert relative.relative
+    one, other = (p.draw(np.random.default_rng(seed)) for p in (prior, relative))
+    assert_allclose(other.flux * rms, one.flux)
+    for name in ("x", "y", "major", "minor"):
+        assert_allclose(getattr(other, name) * beam, getattr(one, name), atol=1e-12)
+    assert_allclose(other.pa, one.pa)
+    assert relative.in_units_of(7, 7) is relative
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flux_law": "power"}, "flux_law is 'power'; expected 'uniform' or 'log-uniform'"),
+        ({"n_sources": (3, 2)}, r"n_sources is \(3, 2\); expected 0 <= low <= high"),
+        ({"n_sources": (-1, 2)}, "n_sources"),
+        ({"flux": (-1.0, 2.0)}, "flux is"),
+        ({"flux": (math.nan, 2.0)}, "flux is"),
+        ({"flux": (0.0, 2.0), "flux_law": "log-uniform"}, "flux is"),
+        ({"fwhm": (0.8, 0.4)}, r"fwhm is \(0.8, 0.4\)"),
+        ({"half_width": 0.0}, "half_width is 0.0; expected a number above 0"),
+        ({"half_width": math.nan}, "half_width is nan"),
+        ({"step": -1.0}, "step is -1.0"),
+        ({"point_share": 1.5}, "point_share is 1.5"),
+        ({"empty_share": -0.1}, "empty_share is -0.1"),
+    ],
+)
+def test_prior_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SkyPrior(**options)
+
+
+def test_result_is_a_float32_tensor():
+    image = render_sources(source(), [0], 1, (16, 16), kernel_fwhm=2.0)
+    assert image.dtype == torch.float32
