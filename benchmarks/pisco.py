@@ -43,7 +43,8 @@ def main(weights, seed):
         near = catalog["sky_centroid"].separation(peak) < 1.2 * u.arcsec
         print(
             f"{strategy}: {offset:.3f} from the CLEAN peak, flux {source['flux'].to(u.mJy):.2f} "
-            f"({interval[0].value:.2f} to {interval[1].value:.2f}), reliability {source['reliability']:.2f}; all within 1.2 arcsec "
+            f"({interval[0].value:.2f} to {interval[1].value:.2f}), "
+            f"reliability {source['reliability']:.2f}; all within 1.2 arcsec "
             f"{catalog['flux'][near].sum().to(u.mJy):.2f}; sky within it "
             f"{1e3 * aperture_sum(sky, peak):.2f} mJy; residual rms "
             f"{1e6 * sky.meta['residual_rms']:.1f} uJy/beam, noise {1e6 * sky.meta['rms']:.1f}"

@@ -64,6 +64,7 @@ class Backend:
         Parameters
         ----------
         network : `torch.nn.Module`
+            Any network; its weights are moved in place.
 
         Returns
         -------
@@ -91,6 +92,7 @@ def select_backend(device=None, precision="auto", *, compile=False):
     Returns
     -------
     backend : `Backend`
+        The device, with the dtype of autocast that the precision means on it.
 
     Raises
     ------
@@ -181,6 +183,7 @@ def fit_batch_size(backend, bytes_per_item, *, limit):
     Parameters
     ----------
     backend : `Backend`
+        Where the items are computed; its device's free memory counts.
     bytes_per_item : float
         Memory that one item takes at its peak.
     limit : int

@@ -107,9 +107,9 @@ def main():
     """Sky models and source catalogues with uncertainties from dirty images."""
 
 
-@main.command(short_help="Observe a random sky with CASA, and find it again.")
+@main.command("demo", short_help="Observe a random sky with CASA, and find it again.")
 @_shared_options
-def demo(output, seed, n_samples, weights, overwrite):
+def _demo(output, seed, n_samples, weights, overwrite):
     """Observe a random sky with CASA, deconvolve it, compare with the truth.
 
     ALMA observes up to five faint sources in a new pointing with new noise. The folder, by
@@ -131,7 +131,7 @@ def demo(output, seed, n_samples, weights, overwrite):
     _name_folder(folder, seed, step)
 
 
-@main.command(short_help="Deconvolve a dirty image and list its sources.")
+@main.command("predict", short_help="Deconvolve a dirty image and list its sources.")
 @click.argument("image", type=_FILE)
 @_shared_options
 @click.option(
@@ -156,7 +156,7 @@ def demo(output, seed, n_samples, weights, overwrite):
 @click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--regions", type=_FILE, help="Region file; sources inside it alone are listed.")
-def predict(image, output, seed, overwrite, **options):
+def _predict(image, output, seed, overwrite, **options):
     """Deconvolve the dirty image in the FITS file IMAGE and list its sources.
 
     IMAGE is in Jy/beam and not corrected for the primary beam. The folder, by default
@@ -185,7 +185,7 @@ def _observe_and_predict(seed, n_samples, weights, step):
     from diffsky import DiffusionDeconvolver
     from diffsky.products import truth_catalog
     from diffsky.simulation import CasaError, ObservationSetup
-    from diffsky.simulation.demo import render_truth, simulate_pointing, source_columns
+    from diffsky.simulation.demo import render_truth, simulate_pointing
 
     deconvolver = DiffusionDeconvolver.from_pretrained(weights)
     setup = ObservationSetup()
@@ -199,7 +199,7 @@ def _observe_and_predict(seed, n_samples, weights, step):
         observation.dirty, primary_beam=observation.primary_beam, n_samples=n_samples, seed=seed
     )
     meta = {"seed": seed, "observation": observation.parameters}
-    columns = source_columns(sources, setup)
+    columns = sources.to_table(setup.wcs)
     true_sky = render_truth(sources, setup, kernel_fwhm=sky.meta["kernel_fwhm"])
     true_sky.mask, true_sky.meta["beam"] = sky.mask, observation.beam
     return {

@@ -109,7 +109,7 @@ def truth_catalog(sources, observation, *, rms, meta=None):
     ----------
     sources : `~astropy.table.Table`
         ``x_centroid``, ``y_centroid``, ``flux``, ``major``, ``minor``, ``pa``, as
-        `diffsky.simulation.demo.source_columns` gives them.
+        `diffsky.simulation.SourceList.to_table` gives them.
     observation : `diffsky.simulation.Observation`
         What was observed.
     rms : float

@@ -24,7 +24,6 @@ from diffsky.backend import PRECISIONS
 from diffsky.catalog import match_catalogs, read_catalog
 from diffsky.cli import main
 from diffsky.deconvolution import STRATEGIES, get_preset
-from diffsky.deconvolution.estimator import DEFAULT_WEIGHTS
 from diffsky.diffusion import Denoiser, build_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,7 +143,7 @@ assert not heavy, heavy
 def test_choices_are_those_of_the_estimator():
     assert cli.STRATEGIES == STRATEGIES
     assert cli.PRECISIONS == PRECISIONS
-    assert cli.WEIGHTS == DEFAULT_WEIGHTS
+    assert DiffusionDeconvolver._default_weights == cli.WEIGHTS
 
 
 @pytest.mark.parametrize(

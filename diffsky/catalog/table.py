@@ -21,7 +21,7 @@ class SourceFlag(IntFlag):
     NEAR_BRIGHT = 4
     """Near a source much brighter than itself."""
     OUT_OF_RANGE = 8
-    """Brighter or larger than the sources of the training."""
+    """Brighter than the sources of the training."""
     UNRELIABLE = 16
     """The fit or its errors cannot be relied on, for instance too few detections."""
 
@@ -208,7 +208,18 @@ def check_catalog(catalog):
 
 
 def describe_catalog(catalog):
-    """Give the columns of a catalogue their descriptions, in place, and return it."""
+    """Give the columns of a catalogue their descriptions.
+
+    Parameters
+    ----------
+    catalog : astropy.table.QTable
+        Table with all columns of `source_table`; it is changed in place.
+
+    Returns
+    -------
+    astropy.table.QTable
+        The same table.
+    """
     for name, (_, _, description) in _SCHEMA.items():
         catalog[name].info.description = description
     return catalog
@@ -262,7 +273,23 @@ def _plain_columns(sources):
 
 
 def pixel_scale(wcs):
-    """Pixel scale in arcsec."""
+    """Side of the pixels of an image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial WCS with two axes.
+
+    Returns
+    -------
+    float
+        Side in arcsec, the geometric mean of the two axes.
+
+    Raises
+    ------
+    ValueError
+        If the WCS is not celestial, has more axes, or the pixels are not square to 0.1 %.
+    """
     if not wcs.has_celestial or wcs.naxis != 2:
         raise ValueError(f"wcs must be celestial with two axes, got {wcs.wcs.ctype}")
     scales = proj_plane_pixel_scales(wcs) * 3600.0

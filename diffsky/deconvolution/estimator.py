@@ -90,6 +90,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         Returns
         -------
         self : `DiffusionDeconvolver`
+            This estimator, with ``denoiser_``, ``preset_`` and ``description_``.
 
         Raises
         ------
@@ -243,16 +244,21 @@ class DiffusionDeconvolver(DiffusionEstimator):
         Parameters
         ----------
         prepared : `diffsky.deconvolution.observation.PreparedObservation`
+            The observation, as ``prepare_observation`` of that module makes it with the working
+            pixels per beam of ``preset_.scale`` and the stride of the network.
         n_samples : int
+            Number of samples, 1 or more.
         seed : int
+            Sample k of a seed is always the same, 0 or larger.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
 
         Returns
         -------
         apparent : `numpy.ndarray`
-            Shape (n_samples, *working shape): flux per working pixel in units of the rms, from
-            which `diffsky.deconvolution.make_sky` and `make_catalog` start.
+            Shape (n_samples, height, width) of the working grid: flux per working pixel in units
+            of the rms, from which `diffsky.deconvolution.make_sky` and
+            `diffsky.deconvolution.make_catalog` start.
         """
         backend = self._ready()
         scale = self.preset_.scale

@@ -174,7 +174,7 @@ class WorkingGrid:
         Parameters
         ----------
         working : `numpy.ndarray`
-            Shape (..., *working_shape), flux per working pixel.
+            Shape (..., height, width) of `working_shape`, flux per working pixel.
         conserve : {"flux", "intensity"}, optional
             ``"flux"`` keeps sums; ``"intensity"`` keeps values.
 

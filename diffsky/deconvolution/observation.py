@@ -53,7 +53,7 @@ class PreparedObservation:
         Parameters
         ----------
         apparent : `numpy.ndarray`
-            Shape (..., *working shape): apparent sky in units of the rms.
+            Shape (..., height, width) of the working grid: apparent sky in units of the rms.
 
         Returns
         -------

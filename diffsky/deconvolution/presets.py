@@ -16,12 +16,14 @@ class Preset:
     network : dict
         Configuration of `diffsky.diffusion.build_network`.
     scale : `diffsky.deconvolution.scaling.WorkingScale`
+        Working grid, target kernel and scaling, which weights cannot be used without.
     sigma_data : float
         Standard deviation of the targets, for the preconditioning.
     training : dict
         Keywords of `diffsky.diffusion.training.train_denoiser`.
     sampling : dict
-        ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``.
+        ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``: see
+        `diffsky.diffusion.get_sampler` and `diffsky.diffusion.edm_sigmas`.
     """
 
     network: dict
@@ -36,6 +38,7 @@ class Preset:
         Returns
         -------
         description : dict
+            The keywords that make the preset again, nested.
         """
         return asdict(self)
 
@@ -51,6 +54,7 @@ class Preset:
         Returns
         -------
         preset : `Preset`
+            Equal to the one that was described.
         """
         return cls(**{**description, "scale": WorkingScale(**description["scale"])})
 
@@ -66,7 +70,6 @@ PRESETS = {
             "learning_rate": 8e-4,
             "sigma_mean": 0.5,
             "sigma_std": 1.4,
-            "ema_decay": 0.999,
         },
         sampling={
             "sampler": "dpmpp-2m",
@@ -85,10 +88,12 @@ def get_preset(name):
     Parameters
     ----------
     name : str
+        One of the keys of ``PRESETS``: ``"small"``.
 
     Returns
     -------
     preset : `Preset`
+        The preset of that name.
 
     Raises
     ------

@@ -19,8 +19,10 @@ def make_cube(prepared, apparent, meta):
     Parameters
     ----------
     prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        The observation that the samples belong to.
     apparent : `numpy.ndarray`
-        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+        Shape (n, height, width) of the working grid: apparent sky per working pixel in units
+        of the rms.
     meta : dict
         What the cube's ``meta`` shall hold.
 
@@ -41,8 +43,10 @@ def make_sky(prepared, apparent, strategy, meta):
     Parameters
     ----------
     prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        The observation that the samples belong to.
     apparent : `numpy.ndarray`
-        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+        Shape (n, height, width) of the working grid: apparent sky per working pixel in units
+        of the rms.
     strategy : {"median", "mean", "detect-aggregate"}
         The last one gives the mean.
     meta : dict
@@ -86,15 +90,20 @@ def make_catalog(
     Parameters
     ----------
     prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        The observation that the samples belong to.
     apparent : `numpy.ndarray`
-        Shape (n, *working shape): apparent sky per working pixel in units of the rms.
+        Shape (n, height, width) of the working grid: apparent sky per working pixel in units
+        of the rms.
     strategy : {"median", "mean", "detect-aggregate"}
         Where positions come from (D24 section 3.4.1).
     scale : `diffsky.deconvolution.WorkingScale`
+        That of the weights: it gives working pixels per beam and the kernel that is taken out of
+        the sizes.
     radius : float or `astropy.units.Quantity`, optional
-        Detections within this are one source, in beams or as an angle.
+        Detections within this are one source: in beams (geometric mean FWHM), or as an angle.
+        Default 0.5.
     min_reliability : float, optional
-        Sources in a smaller share of the samples are not listed.
+        Sources in a smaller share of the samples are not listed. Default 0.1.
     trained_snr : float, optional
         Sources above this ``snr`` get the flag 8.
     regions : `regions.Region`, `regions.Regions` or None, optional

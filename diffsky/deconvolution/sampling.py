@@ -38,12 +38,17 @@ def draw_samples(
     condition : `torch.Tensor`
         Shape (channels, ny, nx), ny and nx multiples of the network's stride.
     n_samples : int
+        Number of samples, 1 or more.
     seed : int
+        Sample k of a seed is always the same, 0 or larger.
     sampling : dict
-        ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``.
+        ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``: see
+        `diffsky.diffusion.get_sampler` and `diffsky.diffusion.edm_sigmas`.
     backend : `diffsky.backend.Backend`
+        Device and precision; its memory decides how many samples are drawn at once.
     tile, overlap : int, optional
-        Fields larger than ``tile`` in either direction pass the network in tiles.
+        Fields larger than ``tile`` pixels in either direction pass the network in tiles of that
+        side that overlap by ``overlap``. Default 512 and 128.
     progress : bool or None, optional
         Show a progress bar; None shows one on a terminal.
 

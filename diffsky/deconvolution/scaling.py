@@ -41,7 +41,7 @@ class WorkingScale:
         return self.kernel_beams * self.pixels_per_beam
 
     def scale_target(self, apparent):
-        """Apparent sky to target, D24 eq. 1.
+        """Apparent sky to target, D24 eq. 1: (apparent / unit)**(1 / gamma).
 
         Parameters
         ----------
@@ -56,11 +56,12 @@ class WorkingScale:
         return (apparent.clamp(min=0) / self.unit) ** (1 / self.gamma)
 
     def unscale_target(self, target):
-        """Target to apparent sky, D24 eq. 5.
+        """Target to apparent sky, D24 eq. 5: unit * target**gamma.
 
         Parameters
         ----------
         target : `torch.Tensor`
+            Any shape, as `scale_target` or a sampler gives it.
 
         Returns
         -------
@@ -92,5 +93,6 @@ class WorkingScale:
         Returns
         -------
         description : dict
+            The keywords that make the scale again.
         """
         return asdict(self)

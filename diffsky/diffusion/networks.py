@@ -14,7 +14,12 @@ class ChannelNorm(nn.Module):
 
     Statistics over pixels (group or batch normalisation) would make the result at one place
     depend on the size of the field; this one keeps the network a local, translation
-    equivariant function, so that patches, whole fields and tiles agree.
+    function, so that patches, whole fields and tiles agree.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the input, of shape (n, channels, ny, nx), and of the output.
     """
 
     def __init__(self, channels):
@@ -26,7 +31,16 @@ class ChannelNorm(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Fourier features of c_noise (V24 eq. 21), then two linear layers with SiLU."""
+    """Fourier features of c_noise (V24 eq. 21), then two linear layers with SiLU.
+
+    Parameters
+    ----------
+    width : int
+        Length of the embedding: (n,) noise levels become (n, width).
+    n_frequencies : int, optional
+        Number of frequencies, evenly spaced in octaves between 1/8 and 8 cycles per unit of
+        c_noise; each has a sine and a cosine. Default 32.
+    """
 
     def __init__(self, width, n_frequencies=32):
         super().__init__()
@@ -42,7 +56,18 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3 x 3 convolutions with FiLM (scale and shift) by the noise embedding."""
+    """Two normalised 3 x 3 convolutions with FiLM (scale and shift) by the noise embedding.
+
+    The second convolution starts at zero, so that a new block passes its input on.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+        Channels before and after; where they differ, a 1 x 1 convolution adapts the skip
+        connection. Height and width stay.
+    width : int
+        Length of the noise embedding.
+    """
 
     def __init__(self, channels_in, channels_out, width):
         super().__init__()
@@ -211,6 +236,7 @@ def build_network(config):
     Returns
     -------
     network : `torch.nn.Module`
+        With fresh weights from torch's global random stream, in float32 on the CPU.
 
     Raises
     ------

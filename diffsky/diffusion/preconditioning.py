@@ -55,9 +55,13 @@ class Denoiser(nn.Module):
     def coefficients(self, sigma):
         """Coefficients of V24 eq. 18-21.
 
+        With s = sigma_data: c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / sqrt(sigma^2 + s^2),
+        c_in = 1 / sqrt(sigma^2 + s^2), c_noise = ln(sigma) / 4.
+
         Parameters
         ----------
         sigma : `torch.Tensor`
+            Noise levels above 0, in the unit of the targets, of any shape.
 
         Returns
         -------

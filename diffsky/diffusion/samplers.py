@@ -110,10 +110,13 @@ def get_sampler(name):
     Parameters
     ----------
     name : {"heun", "euler", "dpmpp-2m"}
+        Name, one of the keys of ``SAMPLERS``.
 
     Returns
     -------
     sampler : callable
+        ``sampler(denoiser, x, sigmas, callback=None)``: `sample_heun`, `sample_euler` or
+        `sample_dpmpp_2m`.
 
     Raises
     ------

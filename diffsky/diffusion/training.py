@@ -37,6 +37,7 @@ def draw_sigmas(n, *, mean, std, generator):
     mean, std : float
         Mean and standard deviation of ln sigma (P_mean and P_std).
     generator : `torch.Generator`
+        Stream on the CPU, from `diffsky.backend.sample_generator`.
 
     Returns
     -------
@@ -52,6 +53,7 @@ def denoising_loss(denoiser, target, condition, sigma, noise):
     Parameters
     ----------
     denoiser : `diffsky.diffusion.Denoiser`
+        The denoiser D, whose ``coefficients`` give c_out.
     target : `torch.Tensor`
         Shape (n, channels, ny, nx).
     condition : `torch.Tensor` or None
@@ -81,7 +83,7 @@ def train_denoiser(
     learning_rate=5e-4,
     sigma_mean=-1.2,
     sigma_std=1.2,
-    ema_decay=0.999,
+    ema_decay=None,
     seed=0,
     backend,
     checkpoint_dir=None,
@@ -110,10 +112,13 @@ def train_denoiser(
         Largest learning rate of AdamW.
     sigma_mean, sigma_std : float, optional
         Mean and standard deviation of ln sigma.
-    ema_decay : float, optional
-        Decay of the moving average per step.
+    ema_decay : float or None, optional
+        Decay of the moving average per step. None averages over the last 5 % of the steps: a
+        longer window would still hold weights from before the learning rate fell.
     seed : int, optional
+        Decides the order of the pairs, the noise levels and the noise, 0 or larger. Default 0.
     backend : `diffsky.backend.Backend`
+        Device and precision of the training.
     checkpoint_dir : path-like or None, optional
         Folder for checkpoints (``last.ckpt``) and the log (``log/version_*/metrics.csv``). None
         keeps neither.
@@ -148,7 +153,8 @@ def train_denoiser(
         seed=seed,
     )
     stop = _StopBetweenSteps()
-    callbacks = [_Average(decay=ema_decay), stop]
+    decay = math.exp(-1 / (0.05 * steps)) if ema_decay is None else ema_decay
+    callbacks = [_Average(decay=decay), stop]
     trainer = _make_trainer(
         backend, steps, checkpoint_dir, checkpoint_every, callbacks, _wants_progress(progress)
     )

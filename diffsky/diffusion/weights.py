@@ -27,6 +27,7 @@ def save_weights(folder, network, description, *, half=False, overwrite=False):
         Made with its parents. Both files are written beside their final names and moved there,
         so that a run that is killed leaves no half-written file.
     network : `torch.nn.Module`
+        Every entry of its ``state_dict`` is stored.
     description : dict
         Plain JSON: at least ``name``, ``version``, ``preset``, ``recipe`` (what makes the
         network and its denoiser) and ``training``; figures of merit belong here too.
@@ -115,7 +116,9 @@ def load_into(network, tensors, where):
     Parameters
     ----------
     network : `torch.nn.Module`
+        The network, changed in place.
     tensors : dict of str to `torch.Tensor`
+        One for every name of its ``state_dict``, of the same shape, as from `load_weights`.
     where : str
         What to call the weights in an error.
 
@@ -139,6 +142,7 @@ def bundled_weights():
     Returns
     -------
     names : list of str
+        Names that `resolve_weights` knows, sorted; empty where there are none.
     """
     return sorted(path.parent.name for path in _data_folder().glob(f"*/{DESCRIPTION}"))
 
@@ -154,6 +158,7 @@ def resolve_weights(name):
     Returns
     -------
     folder : `pathlib.Path`
+        A folder with a description. A path goes before a bundled name.
 
     Raises
     ------

@@ -90,6 +90,12 @@ def instrument_from_uv(uv, *, pixel_scale, primary_beam, rms, weights=None, padd
     Returns
     -------
     instrument : `Instrument`
+        On the CPU in float32, with the gridded weights scaled to a maximum of 1.
+
+    Raises
+    ------
+    ValueError
+        If the primary beam is not finite or uv and weights are not as `grid_uv` expects them.
     """
     primary_beam = _checked_beam(primary_beam)
     n = grid_size_for(primary_beam.shape, padding)
@@ -120,6 +126,7 @@ def instrument_from_measurement_set(path, *, pixel_scale, primary_beam, rms, pad
     Returns
     -------
     instrument : `Instrument`
+        With the weights of the visibilities that the measurement set holds.
 
     Raises
     ------

@@ -83,10 +83,12 @@ class Instrument:
         Parameters
         ----------
         device : str or `torch.device`
+            Where the copy computes: ``"cuda"``, ``"mps"``, ``"cpu"`` or an indexed device.
 
         Returns
         -------
         instrument : `Instrument`
+            The same weights, primary beam and rms there.
         """
         return replace(
             self, weights=self.weights.to(device), primary_beam=self.primary_beam.to(device)

@@ -142,6 +142,7 @@ class ObservationSetup:
         Returns
         -------
         `ObservationSetup`
+            Centred on ``direction``; everything else as D24 had it.
         """
         return cls(direction=direction, n_channels=240, bandwidth=240 * 7.8 * u.MHz)
 

@@ -3,12 +3,11 @@
 import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData
-from astropy.table import QTable
 
 from diffsky.simulation.casa import ObservationSetup, simulate_observation
 from diffsky.simulation.skymodels import PRIORS, render_sources
 
-__all__ = ["render_truth", "simulate_pointing", "source_columns"]
+__all__ = ["render_truth", "simulate_pointing"]
 
 _TIMEOUT = 150 * u.s  # CASA takes about 6 s
 
@@ -48,43 +47,12 @@ def simulate_pointing(seed, *, prior=PRIORS["independent"], setup=None, timeout=
     sources = prior.draw(rng)
     noise_seed = int(rng.integers(2**31))
     observation = simulate_observation(
-        source_columns(sources, setup),
+        sources.to_table(setup.wcs),
         setup,
         seed=noise_seed,
         timeout=_TIMEOUT if timeout is None else timeout,
     )
     return sources, observation
-
-
-def source_columns(sources, setup):
-    """Sources of a pointing as a table.
-
-    Parameters
-    ----------
-    sources : `diffsky.simulation.SourceList`
-        In Jy and arcsec from the phase centre, (n,).
-    setup : `diffsky.simulation.ObservationSetup`
-        The observation that they belong to.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        ``sky_centroid`` (FK5), ``x_centroid`` and ``y_centroid`` (0-based pixels of the image),
-        ``flux`` (Jy), ``major`` and ``minor`` (FWHM, arcsec) and ``pa`` (deg, east of north).
-    """
-    cell, centre = setup.cell.to_value(u.arcsec), setup.image_size // 2
-    x, y = centre + sources.x / cell, centre + sources.y / cell
-    return QTable(
-        {
-            "sky_centroid": setup.wcs.pixel_to_world(x, y),
-            "x_centroid": x,
-            "y_centroid": y,
-            "flux": sources.flux * u.Jy,
-            "major": sources.major * u.arcsec,
-            "minor": sources.minor * u.arcsec,
-            "pa": (sources.pa * u.rad).to(u.deg),
-        }
-    )
 
 
 def render_truth(sources, setup, *, kernel_fwhm):

@@ -36,6 +36,7 @@ class SimulatedPairs:
     pblimit : float, optional
         There is no data where the primary beam is below this.
     seed : int, optional
+        Which of the endless series of pairs, 0 or larger. Default 0.
     """
 
     weights: torch.Tensor
@@ -74,6 +75,8 @@ class SimulatedPairs:
         Returns
         -------
         description : dict
+            ``instruments`` (their number), ``largest_flux`` (in rms), ``priors`` (their keywords
+            and shares), ``field_size``, ``patch_size``, ``pblimit``, ``seed``.
         """
         priors = [
             {**prior.to_dict(), "share": float(share)}
@@ -97,6 +100,7 @@ class SimulatedPairs:
         numbers : sequence of int
             Which pairs of this seed.
         device : str or `torch.device`, optional
+            Where they are observed and where they end; sources and noise are drawn on the CPU.
 
         Returns
         -------

@@ -59,7 +59,8 @@ class SourceList:
         Returns
         -------
         sources : `astropy.table.QTable`
-            id, sky_centroid, flux (Jy), major, minor (arcsec), pa (deg east of north).
+            id, sky_centroid, x_centroid, y_centroid (0-based pixels), flux (Jy), major, minor
+            (arcsec), pa (deg east of north).
         """
         import astropy.units as u
         from astropy.table import QTable
@@ -67,11 +68,13 @@ class SourceList:
 
         scale = proj_plane_pixel_scales(wcs)[0] * 3600
         ny, nx = wcs.array_shape
-        position = pixel_to_skycoord(nx // 2 + self.x / scale, ny // 2 + self.y / scale, wcs)
+        x, y = nx // 2 + self.x / scale, ny // 2 + self.y / scale
         return QTable(
             {
                 "id": np.arange(1, len(self) + 1),
-                "sky_centroid": position.icrs,
+                "sky_centroid": pixel_to_skycoord(x, y, wcs).icrs,
+                "x_centroid": x,
+                "y_centroid": y,
                 "flux": self.flux * u.Jy,
                 "major": self.major * u.arcsec,
                 "minor": self.minor * u.arcsec,
@@ -140,10 +143,12 @@ class SkyPrior:
         Parameters
         ----------
         rng : `numpy.random.Generator`
+            Random stream.
 
         Returns
         -------
         sources : `SourceList`
+            In the units of the prior; none, where the number drawn is 0.
         """
         n = rng.integers(self.n_sources[0], self.n_sources[1] + 1)
         n = 0 if rng.random() < self.empty_share else n
@@ -225,6 +230,7 @@ def render_sources(sources, owner, n_images, shape, *, pixel=1.0, kernel_fwhm=0.
     owner : array_like of int
         Shape (len(sources),): the image each source belongs to.
     n_images : int
+        Number of images.
     shape : tuple of int
         (ny, nx); the centre of the field is pixel (ny // 2, nx // 2).
     pixel : float, optional

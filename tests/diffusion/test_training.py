@@ -1,6 +1,7 @@
 """Training: the loss, and runs that end the same whatever interrupts them."""
 
 import csv
+import math
 import os
 import random
 import signal
@@ -190,6 +191,13 @@ def test_average_weights_end_in_the_denoiser():
     train(averaged, Pairs(10), ema_decay=0.8)
     assert_close(weights(averaged), expected)
     assert not torch.allclose(weights(averaged), steps[-1])
+
+
+def test_average_covers_the_last_twentieth_by_default():
+    given, default = make_denoiser(), make_denoiser()
+    train(given, Pairs(10), ema_decay=math.exp(-20 / STEPS))
+    train(default, Pairs(10), ema_decay=None)
+    assert_close(weights(default), weights(given), rtol=0, atol=0)
 
 
 def test_mixed_precision():

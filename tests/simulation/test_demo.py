@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffsky.simulation.casa import ObservationSetup
-from diffsky.simulation.demo import render_truth, simulate_pointing, source_columns
+from diffsky.simulation.demo import render_truth, simulate_pointing
 from diffsky.simulation.skymodels import PRIORS
 
 SETUP = ObservationSetup(image_size=256, total_time=2 * u.min, integration=60 * u.s)
@@ -20,7 +20,7 @@ needs_casa = pytest.mark.skipif(
 
 def test_columns_are_those_of_the_sources():
     sources = PRIORS["independent"].draw(np.random.default_rng(4))
-    table = source_columns(sources, SETUP)
+    table = sources.to_table(SETUP.wcs)
     centre = SETUP.wcs.pixel_to_world(128, 128)
     east, north = centre.spherical_offsets_to(table["sky_centroid"])
     assert east.to_value(u.arcsec) == pytest.approx(-sources.x, abs=1e-4)
@@ -32,7 +32,7 @@ def test_columns_are_those_of_the_sources():
 def test_the_rendered_truth_has_the_fluxes_at_the_places():
     sources = replace(BRIGHT, n_sources=(4, 4)).draw(np.random.default_rng(5))
     image = render_truth(sources, SETUP, kernel_fwhm=0.35 * u.arcsec)
-    table = source_columns(sources, SETUP)
+    table = sources.to_table(SETUP.wcs)
     assert image.unit == u.Jy / u.pix
     assert image.data.sum() == pytest.approx(4, rel=1e-3)
     y, x = np.indices(image.shape)
@@ -55,7 +55,7 @@ def test_a_relative_prior_is_refused():
 @pytest.mark.slow
 def test_casa_sees_the_source_where_the_truth_has_it():
     sources, observation = simulate_pointing(2, prior=BRIGHT, setup=SETUP)
-    truth = source_columns(sources, SETUP)[0]
+    truth = sources.to_table(SETUP.wcs)[0]
     y, x = np.unravel_index(np.nanargmax(observation.dirty.data), observation.dirty.shape)
     assert (x, y) == (round(truth["x_centroid"]), round(truth["y_centroid"]))
     image = render_truth(sources, SETUP, kernel_fwhm=0.35 * u.arcsec)
