@@ -94,5 +94,5 @@ def test_command_is_an_entry_point(distribution):
 
 
 def test_bundled_data_are_installed(distribution):
-    installed = {file.suffix for file in distribution.files if file.match("diffsky/data/*")}
+    installed = {file.suffix for file in distribution.files if file.match("diffsky/data/*/*")}
     assert {".safetensors", ".json"} <= installed

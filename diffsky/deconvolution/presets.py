@@ -20,7 +20,7 @@ class Preset:
     sigma_data : float
         Standard deviation of the targets, for the preconditioning.
     training : dict
-        Keywords of `diffsky.diffusion.training.train_denoiser`.
+        Keywords of `diffsky.diffusion.train_denoiser`.
     sampling : dict
         ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``: see
         `diffsky.diffusion.get_sampler` and `diffsky.diffusion.edm_sigmas`.
@@ -54,7 +54,7 @@ class Preset:
         Returns
         -------
         preset : `Preset`
-            Equal to the one that was described.
+            What was described; tuples that went through JSON come back as lists.
         """
         return cls(**{**description, "scale": WorkingScale(**description["scale"])})
 
@@ -73,7 +73,7 @@ PRESETS = {
         },
         sampling={
             "sampler": "dpmpp-2m",
-            "n_steps": 12,
+            "n_steps": 8,
             "sigma_min": 0.05,
             "sigma_max": 20.0,
             "rho": 4.0,

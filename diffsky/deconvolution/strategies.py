@@ -10,6 +10,9 @@ STRATEGIES = ("median", "mean", "detect-aggregate")
 # Apparent flux per working pixel in rms. One sample is free of noise; in the mean of samples a
 # source that few of them contain is as faint as it is unlikely.
 _SAMPLE_THRESHOLD, _AVERAGE_THRESHOLD = 0.03, 0.01
+# FWHM in working pixels of the smoothing before segmentation: half a beam, so that the texture of
+# extended sources is not taken for sources; wider where positions jitter between samples.
+_SAMPLE_SMOOTHING, _AVERAGE_SMOOTHING = 2.0, 2.5
 
 
 def check_strategy(strategy):
@@ -18,6 +21,7 @@ def check_strategy(strategy):
     Parameters
     ----------
     strategy : str
+        Name of a strategy.
 
     Raises
     ------
@@ -73,13 +77,18 @@ def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_fl
     """
     check_strategy(strategy)
     detections = [
-        detect_sources(sample, threshold=_SAMPLE_THRESHOLD, mask=mask) for sample in samples
+        detect_sources(
+            sample, threshold=_SAMPLE_THRESHOLD, mask=mask, smooth_fwhm=_SAMPLE_SMOOTHING
+        )
+        for sample in samples
     ]
     detections = [table[table["flux"] >= min_flux] for table in detections]
     positions = None
     if strategy != "detect-aggregate":
         average = summarize_samples(samples, strategy)
-        found = detect_sources(average, threshold=_AVERAGE_THRESHOLD, mask=mask)
+        found = detect_sources(
+            average, threshold=_AVERAGE_THRESHOLD, mask=mask, smooth_fwhm=_AVERAGE_SMOOTHING
+        )
         positions = (found["x"], found["y"])
     return aggregate_detections(
         detections, radius=radius, positions=positions, min_reliability=min_reliability

@@ -1,5 +1,6 @@
 """Training of a denoiser through pytorch-lightning (V24 eq. 22)."""
 
+import contextlib
 import logging
 import math
 import signal
@@ -155,12 +156,12 @@ def train_denoiser(
     stop = _StopBetweenSteps()
     decay = math.exp(-1 / (0.05 * steps)) if ema_decay is None else ema_decay
     callbacks = [_Average(decay=decay), stop]
-    trainer = _make_trainer(
-        backend, steps, checkpoint_dir, checkpoint_every, callbacks, _wants_progress(progress)
-    )
+    show = _wants_progress(progress)
+    with _quiet_lightning():
+        trainer = _make_trainer(backend, steps, checkpoint_dir, checkpoint_every, callbacks, show)
     denoiser.train()
     try:
-        with stop, warnings.catch_warnings():
+        with stop, _quiet_lightning(), warnings.catch_warnings():
             for category, message in _KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", message, category)
             # Our own checkpoint: tensors and plain containers, which weights_only admits.
@@ -175,6 +176,18 @@ def train_denoiser(
     finally:
         denoiser.eval()
     return {"steps": trainer.global_step, "loss": module.mean_loss}
+
+
+@contextlib.contextmanager
+def _quiet_lightning():
+    """Keep Lightning's notes about hardware and its tips to itself; its warnings are shown."""
+    notes = logging.getLogger("pytorch_lightning")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        notes.setLevel(level)
 
 
 def _wants_progress(progress):
