@@ -21,7 +21,7 @@ needs_casa = pytest.mark.skipif(
 def test_columns_are_those_of_the_sources():
     sources = PRIORS["independent"].draw(np.random.default_rng(4))
     table = sources.to_table(SETUP.wcs)
-    centre = SETUP.wcs.pixel_to_world(128, 128)
+    centre = SETUP.wcs.pixel_to_world(128, 128).icrs
     east, north = centre.spherical_offsets_to(table["sky_centroid"])
     assert east.to_value(u.arcsec) == pytest.approx(-sources.x, abs=1e-4)
     assert north.to_value(u.arcsec) == pytest.approx(sources.y, abs=1e-4)
