@@ -126,7 +126,8 @@ def train_denoiser(
     checkpoint_every : int, optional
         Steps between checkpoints; one more is written on Ctrl-C or an error.
     resume : bool, optional
-        Continue from the checkpoint in ``checkpoint_dir`` if there is one.
+        Continue from the checkpoint in ``checkpoint_dir`` if there is one; also that of a finished
+        run, with more steps.
     progress : bool or None, optional
         Show a progress bar; None shows one on a terminal.
 
@@ -155,10 +156,12 @@ def train_denoiser(
     )
     stop = _StopBetweenSteps()
     decay = math.exp(-1 / (0.05 * steps)) if ema_decay is None else ema_decay
-    callbacks = [_Average(decay=decay), stop]
+    average = _Average(decay=decay)
     show = _wants_progress(progress)
     with _quiet_lightning():
-        trainer = _make_trainer(backend, steps, checkpoint_dir, checkpoint_every, callbacks, show)
+        trainer = _make_trainer(
+            backend, steps, checkpoint_dir, checkpoint_every, [average, stop], show
+        )
     denoiser.train()
     try:
         with stop, _quiet_lightning(), warnings.catch_warnings():
@@ -168,6 +171,7 @@ def train_denoiser(
             trainer.fit(module, ckpt_path=checkpoint, weights_only=checkpoint and True)
         if checkpoint_dir is not None:
             trainer.save_checkpoint(Path(checkpoint_dir) / "last.ckpt")
+        average.finish(module)
     except SystemExit as error:
         raise KeyboardInterrupt(
             f"training stopped at step {trainer.global_step} of {steps}; "
@@ -246,10 +250,17 @@ def _find_checkpoint(checkpoint_dir, resume):
 
 
 class _Average(EMAWeightAveraging):
-    """Leaves the average in the denoiser also where a checkpoint had no steps left."""
+    """Leaves the weights themselves in place at the end of a run.
 
-    def on_fit_end(self, trainer, pl_module):
-        self._copy_average_to_current(pl_module)
+    The last checkpoint is written with them, so that a finished run can be continued with more
+    steps; only then the average takes their place.
+    """
+
+    def on_train_end(self, trainer, pl_module):
+        pass
+
+    def finish(self, module):
+        self._copy_average_to_current(module)
 
 
 class _StopBetweenSteps(pl.Callback):

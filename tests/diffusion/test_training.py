@@ -362,6 +362,18 @@ def test_resume_after_the_end(tmp_path, uninterrupted, checkpoint_every):
     assert_close(weights(denoiser), uninterrupted[0], rtol=1e-5, atol=1e-6)
 
 
+def test_more_steps_after_the_end(tmp_path):
+    """They go on from the weights of the last step, not from their average."""
+    last, raw = make_denoiser(), make_denoiser()
+    train(raw, Pairs(10), ema_decay=0.0)  # ends with the weights of the last step
+    train(make_denoiser(), Pairs(10), checkpoint_dir=tmp_path)
+    seen = []
+    pairs = Pairs(10, on_call=lambda _: seen.append(weights(last)))
+    train(last, pairs, checkpoint_dir=tmp_path, steps=STEPS + 2, resume=True)
+    assert len(seen) == 2
+    assert_close(seen[0], weights(raw), rtol=1e-5, atol=1e-6)
+
+
 def test_log_survives_a_resumed_run(tmp_path):
     interrupt = Pairs(10, on_call=lambda call: call == 55 and signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
