@@ -136,7 +136,8 @@ class DiffusionDeconvolver(DiffusionEstimator):
         Returns
         -------
         cube : `astropy.nddata.CCDData`
-            Shape (n_samples, ny, nx): true sky in Jy/pix on the pixels of the input.
+            Shape (n_samples, ny, nx): true sky in Jy/pix on the pixels of the input. The third
+            axis of its WCS is the number of the sample, from 0.
         """
         seed = self._check_run(n_samples, seed)
         prepared = self._prepare(dirty, **observation)

@@ -29,12 +29,16 @@ def make_cube(prepared, apparent, meta):
     Returns
     -------
     cube : `astropy.nddata.CCDData`
-        Shape (n, ny, nx): true sky in Jy/pix.
+        Shape (n, ny, nx): true sky in Jy/pix. The third axis of its WCS is the number of the
+        sample, from 0.
     """
     cube = prepared.grid.to_image(prepared.true_sky(apparent))
     cube[:, ~prepared.valid] = 0
     mask = np.broadcast_to(~prepared.valid, cube.shape)
-    return CCDData(cube, unit=_SKY_UNIT, mask=mask, meta=meta)
+    wcs = prepared.image.wcs.sub([1, 2, 0])
+    wcs.wcs.ctype = [*list(wcs.wcs.ctype)[:2], "SAMPLE"]
+    wcs.wcs.crpix = [*wcs.wcs.crpix[:2], 1]
+    return CCDData(cube, unit=_SKY_UNIT, mask=mask, wcs=wcs, meta=meta)
 
 
 def make_sky(prepared, apparent, strategy, meta):

@@ -219,6 +219,19 @@ def test_cube(local_estimator, dirty):
     assert_allclose(cube.data.sum(axis=(1, 2)), 0.15, rtol=0.03)
 
 
+def test_cube_knows_its_place(local_estimator, dirty, tmp_path):
+    """Also as a FITS file, whose third axis counts the samples."""
+    image = dirty(SOURCES)
+    cube = local_estimator().sample(image, **OPTIONS)
+    x, y, number = cube.wcs.all_world2pix(*cube.wcs.all_pix2world(20, 70, 2, 0), 0)
+    assert_allclose([x, y, number], [20, 70, 2], atol=1e-6)
+    sky = cube.wcs.celestial.pixel_to_world(20, 70)
+    assert sky.separation(image.wcs.pixel_to_world(20, 70)).arcsec < 1e-6
+    fits.PrimaryHDU(cube.data, cube.wcs.to_header()).writeto(tmp_path / "cube.fits")
+    header = fits.getheader(tmp_path / "cube.fits")
+    assert (header["NAXIS3"], header["CTYPE3"], header["CRVAL3"]) == (3, "SAMPLE", 0)
+
+
 def test_list_gives_a_list(local_estimator, dirty, tmp_path):
     images = [dirty(SOURCES), dirty(SOURCES[:1], shape=(64, 80))]
     write_image(images[1], tmp_path / "second.fits")
