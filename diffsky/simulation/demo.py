@@ -36,7 +36,7 @@ def simulate_pointing(seed, *, prior=PRIORS["independent"], setup=None, timeout=
     Raises
     ------
     ValueError
-        If the prior is relative or draws no source, or the seed is negative.
+        If the prior is relative, or the seed is negative.
     ImportError, `diffsky.simulation.CasaError`
         As `diffsky.simulation.simulate_observation`.
     """

@@ -8,9 +8,14 @@ import torch
 from diffsky.backend import sample_generator
 from diffsky.deconvolution.scaling import WorkingScale
 from diffsky.instrument.operator import Instrument
+from diffsky.simulation.batch_maker import BEAM_WIDTHS, FLAT_SHARE, BatchMaker
+from diffsky.simulation.counter import CounterStreams
 from diffsky.simulation.skymodels import PRIORS, SourceList, render_sources
 
 __all__ = ["SimulatedPairs"]
+
+# What bounds the memory: on the CPU the cache, on a GPU enough to keep it busy.
+_PAIRS_AT_ONCE = {"cpu": 32, "other": 512}
 
 
 @dataclass
@@ -25,7 +30,7 @@ class SimulatedPairs:
     weights : `torch.Tensor`
         Shape (n, N, N // 2 + 1): gridded uv weights of n instruments on the working grid
         (see `diffsky.instrument.grid_uv`); each pair takes one.
-    priors : sequence of (`SkyPrior`, float), optional
+    priors : sequence of (`Prior`, float), optional
         Relative priors and the share of pairs that each gets.
     field_size : int, optional
         Pixels along a side of the observed field.
@@ -37,6 +42,17 @@ class SimulatedPairs:
         There is no data where the primary beam is below this.
     seed : int, optional
         Which of the endless series of pairs, 0 or larger. Default 0.
+    version : {1, 2}, optional
+        How pairs are drawn. 1: one after the other on the CPU; the border of the field cuts
+        sources. 2: all at once on the device, from counter-based streams that are the same on
+        every device, so that a GPU makes tens of thousands a second; sources lie whole in the
+        field. The two have the same distribution otherwise, but not the same pairs.
+
+    Notes
+    -----
+    In version 2 positions are uniform where a source has room. That is what drawing a position
+    again and again until the source fits comes to, and it leaves numbers, fluxes and sizes as the
+    prior has them; leaving out sources that do not fit would make extended ones rare.
     """
 
     weights: torch.Tensor
@@ -46,8 +62,11 @@ class SimulatedPairs:
     scale: WorkingScale = field(default_factory=WorkingScale)
     pblimit: float = 0.2
     seed: int = 0
+    version: int = 1
 
     def __post_init__(self):
+        if self.version not in (1, 2):
+            raise ValueError(f"version is {self.version!r}; expected 1 or 2")
         if self.weights.ndim != 3:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)}; expected (n, N, N // 2 + 1)"
@@ -64,6 +83,7 @@ class SimulatedPairs:
                 f"the shares of the priors are {shares}; expected 0 or more, not all 0"
             )
         self._shares = shares / shares.sum()
+        self._makers = {}
 
     def __len__(self):
         """Zero: there is no end."""
@@ -75,16 +95,17 @@ class SimulatedPairs:
         Returns
         -------
         description : dict
-            ``instruments`` (their number), ``largest_flux`` (in rms), ``priors`` (their keywords
-            and shares), ``field_size``, ``patch_size``, ``pblimit``, ``seed``.
+            ``version``, ``instruments`` (their number), ``largest_flux`` (in rms), ``priors``
+            (their keywords and shares), ``field_size``, ``patch_size``, ``pblimit``, ``seed``.
         """
         priors = [
             {**prior.to_dict(), "share": float(share)}
             for (prior, _), share in zip(self.priors, self._shares, strict=True)
         ]
         return {
+            "version": self.version,
             "instruments": len(self.weights),
-            "largest_flux": max(float(prior.flux[1]) for prior, _ in self.priors),
+            "largest_flux": max(prior.brightest for prior, _ in self.priors),
             "priors": priors,
             "field_size": self.field_size,
             "patch_size": self.patch_size,
@@ -100,7 +121,7 @@ class SimulatedPairs:
         numbers : sequence of int
             Which pairs of this seed.
         device : str or `torch.device`, optional
-            Where they are observed and where they end; sources and noise are drawn on the CPU.
+            Where they are observed and where they end. Version 1 draws and renders on the CPU.
 
         Returns
         -------
@@ -109,6 +130,22 @@ class SimulatedPairs:
         condition : `torch.Tensor`
             Shape (n, 2, size, size): dirty image over rms, and primary beam.
         """
+        numbers = list(numbers)
+        at_once = _PAIRS_AT_ONCE.get(torch.device(device).type, _PAIRS_AT_ONCE["other"])
+        make = self._one_by_one if self.version == 1 else self._all_at_once
+        parts = [numbers[i : i + at_once] for i in range(0, len(numbers), at_once)]
+        images = torch.cat([make(part, device) for part in parts])
+        target = self.scale.scale_target(images[:, :1])
+        return target, self.scale.condition(images[:, 1], images[:, 2])
+
+    def _all_at_once(self, numbers, device):
+        """Apparent sky, dirty image and primary beam of version 2, shape (n, 3, size, size)."""
+        if str(device) not in self._makers:
+            self._makers[str(device)] = BatchMaker(self, device)
+        return self._makers[str(device)].make(CounterStreams(self.seed, numbers, device))
+
+    def _one_by_one(self, numbers, device):
+        """Apparent sky, dirty image and primary beam of version 1, shape (n, 3, size, size)."""
         streams = [np.random.default_rng([self.seed, 0, k]) for k in numbers]
         sources, owner = self._draw_sources(streams)
         kernel = self.scale.kernel_fwhm
@@ -127,9 +164,7 @@ class SimulatedPairs:
         instrument = Instrument(self.weights[choice].to(device), beam, 1.0)
         dirty = instrument.observe(sky, noise, kernel_fwhm=kernel)
         images = torch.stack([sky * beam, dirty, beam], dim=1) * (beam > self.pblimit)[:, None]
-        images = torch.stack([self._cut(i, rng) for i, rng in zip(images, streams, strict=True)])
-        target = self.scale.scale_target(images[:, :1])
-        return target, self.scale.condition(images[:, 1], images[:, 2])
+        return torch.stack([self._cut(i, rng) for i, rng in zip(images, streams, strict=True)])
 
     def _draw_sources(self, streams):
         which = [rng.choice(len(self.priors), p=self._shares) for rng in streams]
@@ -153,9 +188,9 @@ class SimulatedPairs:
 
 def _draw_primary_beam(rng, size):
     """Gaussian primary beam of random width and pointing."""
-    if rng.random() < 0.1:
+    if rng.random() < FLAT_SHARE:
         return torch.ones(size, size)
-    fwhm = np.exp(rng.uniform(np.log(100), np.log(600)))
+    fwhm = np.exp(rng.uniform(*np.log(BEAM_WIDTHS)))
     offset = rng.uniform(-1, 1, 2) * 0.5 * size if rng.random() < 0.5 else np.zeros(2)
     axis = torch.arange(size) - size // 2
     y, x = axis[:, None] - offset[0], axis[None, :] - offset[1]

@@ -1,90 +1,37 @@
-"""Sky priors: what sources there are, and how they look on a grid."""
+"""Sky priors: what sources there are."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from diffsky.simulation._prior import (
+    HEAD,
+    SOURCES,
+    Prior,
+    check_range,
+    choose_count,
+    flatten,
+    place,
+)
+from diffsky.simulation.general_prior import GeneralPrior
+from diffsky.simulation.rendering import render_sources
+from diffsky.simulation.sources import SourceList
+
 __all__ = [
     "PRIORS",
+    "GeneralPrior",
+    "Prior",
     "SkyPrior",
     "SourceList",
     "render_sources",
 ]
 
-_FWHM = 2 * np.sqrt(2 * np.log(2))
-_STAMP_SIGMAS = 4.5
-
-
-@dataclass(frozen=True)
-class SourceList:
-    """Sources as plain arrays of length n.
-
-    Parameters
-    ----------
-    x, y : `numpy.ndarray`
-        Offset from the centre of the field, along the columns and rows of the image.
-    flux : `numpy.ndarray`
-        Total flux density.
-    major, minor : `numpy.ndarray`
-        FWHM.
-    pa : `numpy.ndarray`
-        Angle of the major axis from the positive y axis towards negative x, in radians: north
-        through east where x grows westwards.
-
-    Notes
-    -----
-    Units are those of the prior that drew them: Jy and arcsec, or rms and beams.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    major: np.ndarray
-    minor: np.ndarray
-    pa: np.ndarray
-
-    def __len__(self):
-        return len(self.flux)
-
-    def to_table(self, wcs):
-        """Put sources in Jy and arcsec on the sky.
-
-        Parameters
-        ----------
-        wcs : `astropy.wcs.WCS`
-            Celestial WCS with ``array_shape``, x growing westwards; offsets count from pixel
-            (ny // 2, nx // 2).
-
-        Returns
-        -------
-        sources : `astropy.table.QTable`
-            id, sky_centroid, x_centroid, y_centroid (0-based pixels), flux (Jy), major, minor
-            (arcsec), pa (deg east of north).
-        """
-        import astropy.units as u
-        from astropy.table import QTable
-        from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales
-
-        scale = proj_plane_pixel_scales(wcs)[0] * 3600
-        ny, nx = wcs.array_shape
-        x, y = nx // 2 + self.x / scale, ny // 2 + self.y / scale
-        return QTable(
-            {
-                "id": np.arange(1, len(self) + 1),
-                "sky_centroid": pixel_to_skycoord(x, y, wcs).icrs,
-                "x_centroid": x,
-                "y_centroid": y,
-                "flux": self.flux * u.Jy,
-                "major": self.major * u.arcsec,
-                "minor": self.minor * u.arcsec,
-                "pa": np.degrees(self.pa) * u.deg,
-            }
-        )
+_UNIFORMS = 7  # of one source
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkyPrior:
+class SkyPrior(Prior, kind="gaussians"):
     """Random skies of Gaussian sources.
 
     Parameters
@@ -123,10 +70,7 @@ class SkyPrior:
         if self.flux_law not in ("uniform", "log-uniform"):
             raise ValueError(f"flux_law is {self.flux_law!r}; expected 'uniform' or 'log-uniform'")
         for name in ("n_sources", "flux", "fwhm"):
-            low, high = getattr(self, name)
-            object.__setattr__(self, name, (low, high))  # JSON has lists
-            if not 0 <= low <= high:
-                raise ValueError(f"{name} is ({low}, {high}); expected 0 <= low <= high")
+            check_range(self, name)
         if self.flux_law == "log-uniform" and not self.flux[0] > 0:
             raise ValueError(f"flux is {self.flux}; expected above 0 with a log-uniform law")
         if not 0 < self.half_width < np.inf:
@@ -137,13 +81,23 @@ class SkyPrior:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
-    def draw(self, rng):
+    @property
+    def brightest(self):
+        """float : The largest flux that is drawn."""
+        return float(self.flux[1])
+
+    def draw(self, rng, *, within=None, kernel_fwhm=0.0):
         """Draw one sky.
 
         Parameters
         ----------
         rng : `numpy.random.Generator`
             Random stream.
+        within : float or None, optional
+            Half of the side of a field in which every source lies whole, as `SourceList.reach`
+            has it; one that is too large for the field is not drawn. None does not care.
+        kernel_fwhm : float, optional
+            FWHM of the Gaussian that the sky is convolved with, where ``within`` is given.
 
         Returns
         -------
@@ -152,16 +106,66 @@ class SkyPrior:
         """
         n = rng.integers(self.n_sources[0], self.n_sources[1] + 1)
         n = 0 if rng.random() < self.empty_share else n
-        axes = np.sort(rng.uniform(*self.fwhm, (n, 2)), axis=1)
-        axes[rng.random(n) < self.point_share] = 0
+        # The order in which numbers are drawn is that of the first version, for good.
+        axes, point, flux = rng.random((n, 2)), rng.random(n), rng.random(n)
+        (x, y), pa = rng.random((2, n)), rng.random(n)
+        uniforms = [*axes.T, point, flux, x, y, pa]
+        columns, drawn = self._make(np, uniforms, within, kernel_fwhm)
+        return SourceList(*columns)[drawn]
+
+    def draw_many(self, streams, *, within=None, kernel_fwhm=0.0):
+        """Draw many skies at once.
+
+        Parameters
+        ----------
+        streams : `~diffsky.simulation.counter.CounterStreams`
+            One random stream for each sky.
+        within, kernel_fwhm
+            As for `draw`.
+
+        Returns
+        -------
+        sources : `SourceList`
+            Of all skies, one after the other, as tensors on the device of the streams.
+        owner : `torch.Tensor`
+            Shape (len(sources),): the sky each source belongs to.
+        """
+        head = streams.uniform(HEAD, 2)
+        n = choose_count(head[:, 0], head[:, 1], self.n_sources, self.empty_share)
+        most = self.n_sources[1]
+        uniforms = streams.uniform(SOURCES, _UNIFORMS * most).unflatten(1, (most, _UNIFORMS))
+        columns, drawn = self._make(torch, uniforms.unbind(-1), within, kernel_fwhm)
+        there = torch.arange(most, device=streams.device) < n[:, None]
+        return flatten(columns, there & drawn)
+
+    def _make(self, xp, uniforms, within, kernel_fwhm):
+        """Columns of a `SourceList` from uniform numbers, and which sources have room."""
+        one, other, point, flux, x, y, pa = uniforms
+        one, other = (self.fwhm[0] + (self.fwhm[1] - self.fwhm[0]) * axis for axis in (one, other))
+        point = point < self.point_share
+        major = xp.where(point, 0.0, xp.maximum(one, other))
+        minor = xp.where(point, 0.0, xp.minimum(one, other))
         if self.flux_law == "uniform":
-            flux = rng.uniform(*self.flux, n)
+            flux = self.flux[0] + (self.flux[1] - self.flux[0]) * flux
         else:
-            flux = np.exp(rng.uniform(*np.log(self.flux), n))
-        x, y = rng.uniform(-self.half_width, self.half_width, (2, n))
-        if self.step:
-            x, y = (np.rint(offset / self.step) * self.step for offset in (x, y))
-        return SourceList(x, y, flux, axes[:, 1], axes[:, 0], rng.uniform(0, np.pi, n))
+            low, high = (float(f) for f in np.log(self.flux))
+            flux = xp.exp(low + (high - low) * flux)
+        shape = xp.where(major > 0, 1, 0)
+        columns = [flux, major, minor, np.pi * pa, shape]
+        room = None
+        if within is not None:
+            room = within - SourceList(x, y, *columns).reach(kernel_fwhm)
+        x, y = (self._on_grid(xp, place(u, self.half_width, room), room) for u in (x, y))
+        return [x, y, *columns], xp.ones_like(shape) > 0 if room is None else room >= 0
+
+    def _on_grid(self, xp, offset, room):
+        if not self.step:
+            return offset
+        cells = xp.round(offset / self.step)
+        if room is not None:
+            most = xp.floor(room.clip(0) / self.step)
+            cells = xp.maximum(xp.minimum(cells, most), -most)
+        return cells * self.step
 
     def in_units_of(self, rms, beam):
         """Express a physical prior in noise rms and beams.
@@ -189,16 +193,6 @@ class SkyPrior:
             relative=True,
         )
 
-    def to_dict(self):
-        """Describe the prior in plain numbers, for JSON.
-
-        Returns
-        -------
-        description : dict
-            The keywords that make the prior again.
-        """
-        return asdict(self)
-
 
 PRIORS = {
     "independent": SkyPrior(),
@@ -214,73 +208,5 @@ PRIORS = {
         point_share=0.2,
         relative=True,
     ),
+    "general": GeneralPrior(),
 }
-
-
-def render_sources(sources, owner, n_images, shape, *, pixel=1.0, kernel_fwhm=0.0):
-    """Draw Gaussian sources on a batch of images.
-
-    Sources are drawn only where they have flux, out to 4.5 sigma. A Gaussian convolved with the
-    Gaussian kernel is drawn in closed form, so positions between pixels are exact.
-
-    Parameters
-    ----------
-    sources : `SourceList`
-        The sources of all images, one after the other.
-    owner : array_like of int
-        Shape (len(sources),): the image each source belongs to.
-    n_images : int
-        Number of images.
-    shape : tuple of int
-        (ny, nx); the centre of the field is pixel (ny // 2, nx // 2).
-    pixel : float, optional
-        Pixel in the unit of the sources' positions and sizes.
-    kernel_fwhm : float, optional
-        FWHM in pixels of the Gaussian that the sky is convolved with. The sum of a source is its
-        flux to 1e-4 where the convolved FWHM is at least 1.7 pixels.
-
-    Returns
-    -------
-    images : `torch.Tensor`
-        Shape (n_images, ny, nx), flux per pixel. Flux beyond the border is lost.
-
-    Raises
-    ------
-    ValueError
-        If a source would be narrower than 1.5 pixels after the convolution.
-    """
-    images = torch.zeros(n_images, *shape)
-    if len(sources) == 0:
-        return images
-    columns = (sources.x, sources.y, sources.flux, sources.major, sources.minor, sources.pa)
-    x, y, flux, major, minor, pa = (torch.as_tensor(c, dtype=torch.float32) for c in columns)
-    kernel = torch.tensor(float(kernel_fwhm))
-    major, minor = torch.hypot(major / pixel, kernel), torch.hypot(minor / pixel, kernel)
-    if minor.min() < 1.5:
-        raise ValueError(
-            f"a source is {float(minor.min()):.2f} pixels wide; expected 1.5 or more (kernel_fwhm="
-            f"{kernel_fwhm} pixels)"
-        )
-    x, y = x / pixel + shape[1] // 2, y / pixel + shape[0] // 2
-    half = int(np.ceil(_STAMP_SIGMAS * float(major.max()) / _FWHM))
-    offset = torch.arange(-half, half + 1)
-    columns, rows = x.round().long()[:, None] + offset, y.round().long()[:, None] + offset
-    values = _gaussian(columns - x[:, None], rows - y[:, None], flux, major, minor, pa)
-    inside = ((rows >= 0) & (rows < shape[0]))[:, :, None]
-    inside = inside & ((columns >= 0) & (columns < shape[1]))[:, None, :]
-    place = torch.as_tensor(owner)[:, None, None] * shape[0] + rows[:, :, None]
-    place = place * shape[1] + columns[:, None, :]
-    images.view(-1).index_add_(0, place[inside], values[inside])
-    return images
-
-
-def _gaussian(dx, dy, flux, major, minor, pa):
-    """Elliptical Gaussians of given total flux on stamps, shape (n, ny, nx)."""
-    sin, cos = torch.sin(pa)[:, None, None], torch.cos(pa)[:, None, None]
-    dx, dy = dx[:, None, :], dy[:, :, None]
-    along, across = -sin * dx + cos * dy, cos * dx + sin * dy
-    along, across = along / major[:, None, None], across / minor[:, None, None]
-    squared = _FWHM**2 * (along**2 + across**2)
-    # Cut by the source's own size: the stamp is as wide as the widest source of the call.
-    shape = torch.exp(-0.5 * squared) * (squared <= _STAMP_SIGMAS**2)
-    return (flux * _FWHM**2 / (2 * np.pi * major * minor))[:, None, None] * shape

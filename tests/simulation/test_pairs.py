@@ -1,5 +1,7 @@
 """Training pairs: repeatable, independent, and what they say they are."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -44,20 +46,28 @@ def dirty_images(pairs, n, start=0):
     return condition[:, 0] * pairs.scale.dirty_unit
 
 
-def test_shapes():
-    target, condition = make_pairs().batch([3, 1, 4])
+@pytest.fixture(params=[1, 2], ids=["one by one", "all at once"])
+def version(request):
+    return request.param
+
+
+def test_shapes(version):
+    target, condition = make_pairs(version=version).batch([3, 1, 4])
     assert target.shape == (3, 1, 16, 16)
     assert condition.shape == (3, 2, 16, 16)
     assert target.dtype == condition.dtype == torch.float32
-    target, condition = make_pairs(patch_size=None).batch([0])
+    target, condition = make_pairs(patch_size=None, version=version).batch([0])
     assert target.shape == (1, 1, FIELD, FIELD)
     assert len(make_pairs()) == 0
 
 
 @settings(max_examples=15)
-@given(numbers=st.lists(st.integers(0, 200), min_size=1, max_size=6, unique=True))
-def test_pair_does_not_depend_on_the_batch(numbers):
-    pairs = make_pairs()
+@given(
+    numbers=st.lists(st.integers(0, 200), min_size=1, max_size=6, unique=True),
+    version=st.sampled_from([1, 2]),
+)
+def test_pair_does_not_depend_on_the_batch(numbers, version):
+    pairs = make_pairs(PRIORS["general"], version=version)
     target, condition = pairs.batch(numbers)
     for place, number in enumerate(numbers):
         alone = pairs.batch([number])
@@ -65,15 +75,50 @@ def test_pair_does_not_depend_on_the_batch(numbers):
         assert_close(condition[place], alone[1][0], rtol=1e-5, atol=1e-5)
 
 
-def test_repeatable():
-    one, other = (make_pairs(seed=4).batch([5, 6]) for _ in range(2))
+@pytest.mark.parametrize("version", [1, 2])
+def test_more_pairs_than_are_made_at_once(version):
+    pairs = make_pairs(version=version)
+    target, condition = pairs.batch(range(40))
+    alone = pairs.batch([37])
+    assert_close(target[37], alone[0][0], rtol=1e-5, atol=1e-5)
+    assert_close(condition[37], alone[1][0], rtol=1e-5, atol=1e-5)
+
+
+def test_repeatable(version):
+    options = {"version": version}
+    one, other = (make_pairs(seed=4, **options).batch([5, 6]) for _ in range(2))
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
-    assert not torch.equal(one[1], make_pairs(seed=5).batch([5, 6])[1])
+    assert not torch.equal(one[1], make_pairs(seed=5, **options).batch([5, 6])[1])
 
 
-def test_global_random_state_has_no_say():
-    pairs = make_pairs()
+def test_pairs_of_a_seed_never_change():
+    """Sums and noise of the pairs that weights were trained on."""
+    priors = [(PRIORS["independent"].in_units_of(48e-6, 0.854), 0.6), (PRIORS["wide"], 0.4)]
+    pairs = make_pairs(priors=priors, pblimit=0.2, seed=1)
+    target, condition = pairs.batch(range(5))
+    sums = [18.723583040293306, 15.277194212190807, 0.0, 5.891626201570034, 0.0]
+    rms = [0.45173216954508233, 0.3078232588794433, 0.36196940487209367]
+    assert target.double().sum((1, 2, 3)).tolist() == pytest.approx(sums, rel=1e-4)
+    assert condition[:3, 0].double().std((1, 2)).tolist() == pytest.approx(rms, rel=1e-4)
+    beam = [0.9981908202171326, 0.9945541620254517, 0.9943448901176453]
+    assert condition[:3, 1, 3, 5].tolist() == pytest.approx(beam, rel=1e-5)
+    dirty = [-0.15777917206287384, 0.28148341178894043, 0.8250768184661865]
+    assert condition[:3, 0, 3, 5].tolist() == pytest.approx(dirty, rel=1e-3)
+
+
+def test_description(version):
+    pairs = make_pairs(PRIORS["general"], version=version)
+    described = pairs.describe()
+    assert described["version"] == version
+    assert described["largest_flux"] == 1000
+    assert described["priors"][0]["kind"] == "general"
+    assert make_pairs().describe()["largest_flux"] == 150
+    json.dumps(described)
+
+
+def test_global_random_state_has_no_say(version):
+    pairs = make_pairs(version=version)
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
     one = pairs.batch([0])
@@ -85,17 +130,21 @@ def test_global_random_state_has_no_say():
 # Noise
 
 
-def test_noise_of_unit_rms():
+def test_noise_of_unit_rms(version):
     """Whatever the instrument, dirty images without sources are in units of the rms."""
-    dirty = dirty_images(make_pairs(EMPTY), 600)
+    dirty = dirty_images(make_pairs(EMPTY, version=version), 600)
     assert dirty.std().item() == pytest.approx(1, abs=0.02)
     assert dirty.mean().item() == pytest.approx(0, abs=0.05)
-    each = [dirty_images(make_pairs(EMPTY, weights=BANK[k : k + 1]), 300).std() for k in range(3)]
+    options = {"version": version}
+    each = [
+        dirty_images(make_pairs(EMPTY, weights=BANK[k : k + 1], **options), 300).std()
+        for k in range(3)
+    ]
     assert each == pytest.approx([1, 1, 1], abs=0.03)
 
 
-def test_every_pair_has_its_own_noise():
-    dirty = dirty_images(make_pairs(EMPTY, patch_size=None), 40).flatten(1)
+def test_every_pair_has_its_own_noise(version):
+    dirty = dirty_images(make_pairs(EMPTY, patch_size=None, version=version), 40).flatten(1)
     correlation = torch.corrcoef(dirty)
     correlation.fill_diagonal_(0)
     # some 32 * 32 / 20 independent values an image: a spread of 0.14
@@ -104,8 +153,9 @@ def test_every_pair_has_its_own_noise():
     assert correlation.mean().abs() < 0.02
 
 
-def test_noise_is_not_that_of_the_same_pair_of_another_seed():
-    one, other = (dirty_images(make_pairs(EMPTY, patch_size=None, seed=s), 20) for s in (0, 1))
+def test_noise_is_not_that_of_the_same_pair_of_another_seed(version):
+    options = {"patch_size": None, "version": version}
+    one, other = (dirty_images(make_pairs(EMPTY, seed=s, **options), 20) for s in (0, 1))
     together = torch.stack([one.flatten(), other.flatten()])
     assert torch.corrcoef(together)[0, 1].abs() < 0.1
 
@@ -113,9 +163,9 @@ def test_noise_is_not_that_of_the_same_pair_of_another_seed():
 # Signal
 
 
-def test_target_is_the_sky_of_the_dirty_image():
+def test_target_is_the_sky_of_the_dirty_image(version):
     """Dirty image and target show one source at one place: patch, flip and rotation alike."""
-    pairs = make_pairs(BRIGHT, patch_size=24)
+    pairs = make_pairs(BRIGHT, patch_size=24, version=version)
     target, condition = pairs.batch(range(60))
     sky = pairs.scale.unscale_target(target)[:, 0]
     inside = sky.amax((1, 2)) > 5
@@ -127,9 +177,9 @@ def test_target_is_the_sky_of_the_dirty_image():
     assert ((x1 - x2).abs() <= 1).all()
 
 
-def test_fluxes():
+def test_fluxes(version):
     """Whole fields: the target sums to flux x primary beam, the dirty peak is near it."""
-    pairs = make_pairs(BRIGHT, patch_size=None)
+    pairs = make_pairs(BRIGHT, patch_size=None, version=version)
     target, condition = pairs.batch(range(30))
     sky = pairs.scale.unscale_target(target)[:, 0]
     flux = sky.sum((1, 2))
@@ -141,8 +191,8 @@ def test_fluxes():
     assert ((peak - flux).abs()[strong] < 5 + 0.05 * flux[strong]).all()
 
 
-def test_primary_beam():
-    _, condition = make_pairs(EMPTY, patch_size=None).batch(range(60))
+def test_primary_beam(version):
+    _, condition = make_pairs(EMPTY, patch_size=None, version=version).batch(range(60))
     beam = condition[:, 1]
     assert beam.min() >= 0
     assert beam.max() <= 1
@@ -151,8 +201,8 @@ def test_primary_beam():
     assert len({b.min().item() for b in beam[~flat]}) > 30
 
 
-def test_no_data_below_the_limit():
-    pairs = make_pairs(patch_size=None, pblimit=0.9)
+def test_no_data_below_the_limit(version):
+    pairs = make_pairs(patch_size=None, pblimit=0.9, version=version)
     target, condition = pairs.batch(range(40))
     blank = condition[:, 1] == 0
     assert 0 < blank.float().mean() < 1
@@ -173,10 +223,11 @@ def orientations(pairs, n):
     return torch.rad2deg(0.5 * torch.atan2(2 * tensor[2], tensor[0] - tensor[1])) % 180
 
 
-def test_turns_and_flips():
+def test_turns_and_flips(version):
     """A beam at 30 deg comes out at 30, 60, 120 and 150 deg, all equally often."""
     weights = make_weights(stretch=(0.1, 0.02), angle=np.deg2rad(30))[None]
-    angles = orientations(make_pairs(EMPTY, weights=weights, patch_size=None), 200)
+    options = {"patch_size": None, "version": version}
+    angles = orientations(make_pairs(EMPTY, weights=weights, **options), 200)
     nearest = torch.tensor([30.0, 60.0, 120.0, 150.0])
     distance = (angles[:, None] - nearest).abs()
     assert (distance.amin(1) < 12).float().mean() > 0.95
@@ -184,9 +235,9 @@ def test_turns_and_flips():
     assert counts.min() > 30
 
 
-def test_patches_come_from_all_over_the_field():
+def test_patches_come_from_all_over_the_field(version):
     """The centre of the primary beam lies anywhere in and around a patch."""
-    _, condition = make_pairs(EMPTY, patch_size=8).batch(range(200))
+    _, condition = make_pairs(EMPTY, patch_size=8, version=version).batch(range(200))
     beam = condition[:, 1]
     slopes = torch.stack(
         [beam[:, -1].mean(1) - beam[:, 0].mean(1), beam[:, :, -1].mean(1) - beam[:, :, 0].mean(1)]
@@ -195,10 +246,11 @@ def test_patches_come_from_all_over_the_field():
     assert (slopes < -0.001).any(1).all()
 
 
-def test_every_instrument_is_used():
+def test_every_instrument_is_used(version):
     """Instruments whose beams have different widths: the noise has different slopes."""
     bank = torch.stack([make_weights(stretch=(s, s)) for s in (0.03, 0.12)])
-    dirty = dirty_images(make_pairs(EMPTY, weights=bank, patch_size=None), 100)
+    options = {"patch_size": None, "version": version}
+    dirty = dirty_images(make_pairs(EMPTY, weights=bank, **options), 100)
     slope = (dirty.diff(dim=-1).var((1, 2)) / dirty.var((1, 2))).log()
     wide = slope < (slope.min() + slope.max()) / 2
     assert 30 < wide.sum() < 70
@@ -208,16 +260,17 @@ def test_every_instrument_is_used():
 # Priors
 
 
-def test_shares():
+def test_shares(version):
     priors = [(EMPTY, 3.0), (BRIGHT, 1.0)]
-    target, _ = make_pairs(priors=priors, patch_size=None).batch(range(300))
+    target, _ = make_pairs(priors=priors, patch_size=None, version=version).batch(range(300))
     empty = (target == 0).flatten(1).all(1).float().mean().item()
     assert empty == pytest.approx(0.75, abs=0.1)
 
 
-def test_scale():
+def test_scale(version):
     scale = WorkingScale(unit=4.0, gamma=1.0, dirty_unit=1.5)
-    ours, default = make_pairs(BRIGHT, scale=scale), make_pairs(BRIGHT)
+    options = {"version": version}
+    ours, default = make_pairs(BRIGHT, scale=scale, **options), make_pairs(BRIGHT, **options)
     (target, condition), (expected, usual) = (p.batch(range(4)) for p in (ours, default))
     assert_close(scale.unscale_target(target), default.scale.unscale_target(expected))
     assert_close(condition[:, 0] * 1.5, usual[:, 0] * default.scale.dirty_unit)
@@ -234,6 +287,7 @@ def test_scale():
         ({"patch_size": 0}, "patch_size is 0"),
         ({"weights": BANK[0]}, "weights"),
         ({"priors": []}, "prior"),
+        ({"version": 3}, "version is 3; expected 1 or 2"),
         ({"priors": [(EMPTY, 0.0)]}, "share"),
         ({"priors": [(EMPTY, -1.0), (BRIGHT, 2.0)]}, "share"),
     ],
