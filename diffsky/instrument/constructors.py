@@ -1,74 +1,25 @@
 """Instruments from uv points, from CASA measurement sets and from images."""
 
+import os
+
 import numpy as np
 import torch
 
+from diffsky.instrument.gridding import grid_uv, psf_weights
 from diffsky.instrument.operator import Instrument, grid_size_for
 
 __all__ = [
-    "grid_uv",
     "instrument_from_images",
     "instrument_from_measurement_set",
     "instrument_from_uv",
 ]
 
-_ARCSEC = np.pi / 180 / 3600
 _EDGE_SHARE = 0.1
 
 
-def grid_uv(uv, *, pixel_scale, grid_size, weights=None):
-    """Count visibilities in the nearest cells of a uv grid.
-
-    Parameters
-    ----------
-    uv : array_like
-        Shape (n, 2): u and v in wavelengths. The conjugate points -u, -v are added here.
-    pixel_scale : float
-        Pixel of the image in arcsec; the cell of the grid is 1 / (grid_size x pixel).
-    grid_size : int
-        N, even.
-    weights : array_like or None, optional
-        Shape (n,): weight of each visibility; None weighs all alike.
-
-    Returns
-    -------
-    gridded : `numpy.ndarray`
-        Shape (N, N // 2 + 1), float64, in the order of `numpy.fft.rfft2` of an image whose
-        first axis is north and whose second axis is *decreasing* right ascension, as FITS has
-        it.
-
-    Raises
-    ------
-    ValueError
-        If the arrays do not fit, are not finite, or points lie beyond the grid: then the pixel
-        undersamples the beam.
-    """
-    uv = np.asarray(uv, dtype=float)
-    if uv.ndim != 2 or uv.shape[1] != 2 or len(uv) == 0 or not np.isfinite(uv).all():
-        raise ValueError(f"uv has shape {uv.shape}; expected (n, 2) finite wavelengths, n > 0")
-    weights = np.ones(len(uv)) if weights is None else np.asarray(weights, dtype=float)
-    if weights.shape != (len(uv),) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-        raise ValueError("weights must hold one number of 0 or more per uv point, not all 0")
-    if grid_size < 2 or grid_size % 2:
-        raise ValueError(f"grid_size is {grid_size}; expected an even number")
-    if not pixel_scale > 0:
-        raise ValueError(f"pixel_scale is {pixel_scale}; expected arcsec above 0")
-    cells = np.rint(uv * (grid_size * pixel_scale * _ARCSEC))
-    if np.abs(cells).max() >= grid_size // 2:
-        longest = np.abs(uv).max()
-        raise ValueError(
-            f"pixel_scale {pixel_scale} arcsec undersamples baselines of {longest:.4g} wavelengths;"
-            f" expected less than {0.5 / longest / _ARCSEC:.4g} arcsec"
-        )
-    cells = cells.astype(int)
-    plane = np.zeros((grid_size, grid_size))
-    for sign in (1, -1):
-        # u grows eastwards and pixel x westwards: the column of a visibility is -u.
-        np.add.at(plane, (sign * cells[:, 1], -sign * cells[:, 0]), weights)
-    return plane[:, : grid_size // 2 + 1]
-
-
-def instrument_from_uv(uv, *, pixel_scale, primary_beam, rms, weights=None, padding=4):
+def instrument_from_uv(
+    uv, *, pixel_scale, primary_beam, rms, weights=None, noise_variance=None, padding=4
+):
     """Make an instrument from uv points.
 
     Parameters
@@ -82,15 +33,19 @@ def instrument_from_uv(uv, *, pixel_scale, primary_beam, rms, weights=None, padd
     rms : float
         Noise rms in Jy/beam.
     weights : array_like or None, optional
-        Shape (n,): weight of each visibility.
+        Shape (n,): weight of each visibility in the image; None weighs all alike.
+    noise_variance : array_like or None, optional
+        Shape (n,): variance of each visibility, to any scale. None takes the inverse of the
+        weights, as natural weighting has it.
     padding : float, optional
-        uv grid over field. 4 is enough: nearest-cell gridding then differs from CASA by half a
-        percent of the noise rms.
+        uv grid over field. The signal does not depend on it, from 2 on; the noise counts
+        visibilities in the nearest cells of the grid, and 4 is enough for it.
 
     Returns
     -------
     instrument : `Instrument`
-        On the CPU in float32, with the gridded weights scaled to a maximum of 1.
+        On the CPU in float32. Its PSF is that of the sum over visibilities (`psf_weights`),
+        its noise weights are gridded by `grid_uv`; both are scaled to a maximum of 1.
 
     Raises
     ------
@@ -98,13 +53,15 @@ def instrument_from_uv(uv, *, pixel_scale, primary_beam, rms, weights=None, padd
         If the primary beam is not finite or uv and weights are not as `grid_uv` expects them.
     """
     primary_beam = _checked_beam(primary_beam)
-    n = grid_size_for(primary_beam.shape, padding)
-    gridded = grid_uv(uv, pixel_scale=pixel_scale, grid_size=n, weights=weights)
-    return Instrument(
-        torch.from_numpy((gridded / gridded.max()).astype(np.float32)),
-        torch.from_numpy(primary_beam),
-        float(rms),
-    )
+    grid = {"pixel_scale": pixel_scale, "grid_size": grid_size_for(primary_beam.shape, padding)}
+    power = weights
+    if noise_variance is not None:
+        power = (1 if weights is None else np.asarray(weights) ** 2) * np.asarray(noise_variance)
+    noise = grid_uv(uv, weights=power, **grid)
+    extent = min(max(primary_beam.shape), grid["grid_size"] // 2)
+    signal = psf_weights(uv, weights=weights, extent=extent, **grid)
+    signal, noise = (torch.from_numpy((w / w.max()).astype(np.float32)) for w in (signal, noise))
+    return Instrument(signal, torch.from_numpy(primary_beam), float(rms), noise)
 
 
 def instrument_from_measurement_set(path, *, pixel_scale, primary_beam, rms, padding=4):
@@ -153,12 +110,13 @@ def instrument_from_images(psf, primary_beam, *, rms):
 
     Parameters
     ----------
-    psf : array_like
-        Shape (my, mx): PSF with its peak of one at pixel (my // 2, mx // 2), on the pixels of
-        the field. Wider is better: offsets beyond it count as zero. The outer tenth is tapered,
-        because imagers get the edge of a PSF wrong (gridding correction).
-    primary_beam : array_like
-        Shape (ny, nx): response, not NaN; its shape is that of the field.
+    psf : array_like, `~astropy.nddata.CCDData` or path-like
+        Shape (my, mx), or a FITS file: PSF with its peak of one at pixel (my // 2, mx // 2), on
+        the pixels of the field. Wider is better: offsets beyond it count as zero. The outer tenth
+        is tapered, because imagers get the edge of a PSF wrong (gridding correction).
+    primary_beam : array_like, `~astropy.nddata.CCDData` or path-like
+        Shape (ny, nx), or a FITS file: response; its shape is that of the field. An array has no
+        NaN; where an image has no data, it counts as zero.
     rms : float
         Noise rms in Jy/beam.
 
@@ -171,8 +129,15 @@ def instrument_from_images(psf, primary_beam, *, rms):
     Raises
     ------
     ValueError
-        If the PSF is not finite, or has no peak of one (to 1 %) at its centre.
+        If the PSF is not finite, or has no peak of one (to 1 %) at its centre, or if the pixels of
+        the two images differ by more than 1 %.
     """
+    psf, psf_scale = _read(psf, "psf")
+    primary_beam, scale = _read(primary_beam, "primary_beam", blank=0.0)
+    if scale is not None and psf_scale is not None and abs(psf_scale / scale - 1) > 0.01:
+        raise ValueError(
+            f"psf has pixels of {psf_scale:.6g}, primary_beam of {scale:.6g}; expected the same"
+        )
     primary_beam = _checked_beam(primary_beam)
     psf = np.asarray(psf, dtype=float)
     if psf.ndim != 2 or not np.isfinite(psf).all():
@@ -194,6 +159,19 @@ def instrument_from_images(psf, primary_beam, *, rms):
     return Instrument(
         torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(primary_beam), float(rms)
     )
+
+
+def _read(image, name, blank=np.nan):
+    """Pixels of an array, and of an image or a file with the size of its pixels."""
+    if not isinstance(image, str | os.PathLike) and not hasattr(image, "wcs"):
+        return image, None
+    from diffsky._reading import only_plane, read_source
+    from diffsky.images import pixel_scale
+
+    source = read_source(image, hdu=None, name=name)
+    data, mask = only_plane(source, name=name)
+    scale = None if source.wcs is None else pixel_scale(source.wcs.celestial)
+    return np.where(mask | ~np.isfinite(data), blank, data), scale
 
 
 def _checked_beam(primary_beam):

@@ -4,9 +4,10 @@ With gridded uv weights W on an N x N grid around the field,
 
     dirty = crop[F^-1 (W F pad(A s))] / mean(W),
 
-where A is the primary beam and the division makes the peak of the PSF one. The noise of natural
-weighting has the same weights: F^-1 (sqrt(W) F white), scaled to the rms. Weights gridded from
-uv points are never negative; those of a PSF image can be, and count as zero for the noise only.
+where A is the primary beam and the division makes the peak of the PSF one. W is the transform of
+the PSF out to the largest offset between two pixels of the field; it can be negative in places,
+since a PSF that ends is not that of any visibilities. The noise has weights of its own, the gridded
+variances of the visibilities: F^-1 (sqrt(V) F white), scaled to the rms.
 """
 
 import math
@@ -26,8 +27,8 @@ _LEAST_RESPONSE = 0.02
 class Instrument:
     """What an interferometer does to a sky of fixed pixel grid.
 
-    Use `instrument_from_uv`, `instrument_from_measurement_set` or `instrument_from_images` to
-    make one.
+    Use `instrument_from_setup`, `instrument_from_uv`, `instrument_from_measurement_set` or
+    `instrument_from_images` to make one.
 
     Parameters
     ----------
@@ -38,6 +39,10 @@ class Instrument:
         Shape (..., ny, nx): response between 0 and 1.
     rms : float
         Noise rms of the dirty image in Jy/beam (or in the unit of the sky per beam).
+    noise_weights : `torch.Tensor` or None, optional
+        Shape of ``weights``, 0 or more: power of the noise in the cells of the grid, to any
+        scale. None takes ``weights``, which is right for natural weighting; negative ones count
+        as 0.
 
     Notes
     -----
@@ -47,12 +52,18 @@ class Instrument:
     weights: torch.Tensor
     primary_beam: torch.Tensor
     rms: float
+    noise_weights: torch.Tensor | None = None
 
     def __post_init__(self):
         n = self.weights.shape[-2]
         if self.weights.shape[-1] != n // 2 + 1 or n % 2:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)}; expected (N, N // 2 + 1), N even"
+            )
+        if self.noise_weights is not None and self.noise_weights.shape != self.weights.shape:
+            raise ValueError(
+                f"noise_weights have shape {tuple(self.noise_weights.shape)}; expected that of "
+                f"weights, {tuple(self.weights.shape)}"
             )
         if self.primary_beam.ndim < 2 or max(self.shape) > n:
             raise ValueError(
@@ -90,9 +101,10 @@ class Instrument:
         instrument : `Instrument`
             The same weights, primary beam and rms there.
         """
-        return replace(
-            self, weights=self.weights.to(device), primary_beam=self.primary_beam.to(device)
-        )
+        names = ("weights", "primary_beam", "noise_weights")
+        tensors = {name: getattr(self, name) for name in names}
+        moved = {name: t.to(device) for name, t in tensors.items() if t is not None}
+        return replace(self, **moved)
 
     def forward(self, sky, *, kernel_fwhm=0.0):
         """Observe a sky without noise.
@@ -177,7 +189,8 @@ class Instrument:
         Returns
         -------
         noise : `torch.Tensor`
-            Shape (len(generators), ny, nx) in Jy/beam, with covariance rms**2 x PSF.
+            Shape (len(generators), ny, nx) in Jy/beam. Of natural weights, its covariance is
+            rms**2 x PSF.
         """
         return self._crop(self._noise_spectrum(generators))
 
@@ -188,7 +201,7 @@ class Instrument:
         ----------
         shape : tuple of int or None, optional
             (ny, nx) of the image; None takes twice the field less one, which holds every
-            offset between two pixels of the field.
+            offset between two pixels of the field; the PSF fades out beyond these.
 
         Returns
         -------
@@ -213,13 +226,14 @@ class Instrument:
         return torch.fft.rfft2(apparent, s=(self.grid_size, self.grid_size)) * response
 
     def _noise_spectrum(self, generators):
-        """White noise of the half plane times sqrt(W).
+        """White noise of the half plane times the root of its power.
 
         The inverse transform keeps the Hermitian part of the first and the last column alone,
         which holds half of their power; the other columns stand for their mirror images too.
         """
         n = self.grid_size
-        power = self.weights.clamp(min=0)
+        power = self.weights if self.noise_weights is None else self.noise_weights
+        power = power.clamp(min=0)
         amplitude = self.rms * n * torch.sqrt(power / (2 * _plane_mean(power)))
         edges = torch.ones(n // 2 + 1, device=self.device)
         edges[[0, -1]] = 2**0.5
@@ -256,7 +270,8 @@ def grid_size_for(shape, padding=4):
     shape : tuple of int
         (ny, nx) of the field.
     padding : float, optional
-        Grid over field; 4 agrees with CASA to half a percent of the noise rms.
+        Grid over field. From 2 on the PSF does not wrap around; 4 gives the noise of nearby cells
+        its own place.
 
     Returns
     -------

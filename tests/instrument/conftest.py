@@ -39,3 +39,20 @@ def make_instrument():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def direct_image():
+    """Function that sums the visibilities of a 1 Jy point into a dirty image of n x n pixels.
+
+    V = exp(-2 pi i (u l + v m)) with l east and m north, on pixels that grow west and north.
+    """
+
+    def add(uv, weights, source, n):
+        y, x = np.indices((n, n)) - n // 2
+        sy, sx = (place - n // 2 for place in source)
+        east, north = (-(x - sx) * PIXEL * ARCSEC, (y - sy) * PIXEL * ARCSEC)
+        phase = uv[:, 0, None, None] * east + uv[:, 1, None, None] * north
+        return np.tensordot(weights, np.cos(2 * np.pi * phase), 1) / weights.sum()
+
+    return add

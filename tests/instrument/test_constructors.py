@@ -1,8 +1,10 @@
-"""Gridding of uv points, and instruments from images."""
+"""Instruments from uv points and from images."""
 
 import numpy as np
 import pytest
 import torch
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -11,127 +13,14 @@ from torch.testing import assert_close
 from diffsky.instrument import grid_uv, instrument_from_images, instrument_from_uv
 
 ARCSEC = np.pi / 180 / 3600
-PIXEL, N = 0.1, 64
-CELL = 1 / (N * PIXEL * ARCSEC)  # wavelengths
-
-cell_numbers = st.integers(-N // 2 + 1, N // 2 - 1)
-points = st.lists(st.tuples(cell_numbers, cell_numbers), min_size=1, max_size=30)
-
-
-def direct_image(uv, weights, source, n):
-    """Dirty image of a 1 Jy point by the sum over its visibilities.
-
-    V = exp(-2 pi i (u l + v m)) with l east and m north, on pixels that grow west and north.
-    """
-    y, x = np.indices((n, n)) - n // 2
-    sy, sx = (place - n // 2 for place in source)
-    east, north = (-(x - sx) * PIXEL * ARCSEC, (y - sy) * PIXEL * ARCSEC)
-    phase = uv[:, 0, None, None] * east + uv[:, 1, None, None] * north
-    return np.tensordot(weights, np.cos(2 * np.pi * phase), 1) / weights.sum()
-
-
-@given(cells=points, data=st.data())
-def test_weight_is_kept(cells, data):
-    """Every point counts twice, once at its mirror image."""
-    weights = np.array(
-        data.draw(st.lists(st.floats(0.1, 9), min_size=len(cells), max_size=len(cells)))
-    )
-    half = grid_uv(np.array(cells) * CELL, pixel_scale=PIXEL, grid_size=N, weights=weights)
-    assert half.shape == (N, N // 2 + 1)
-    assert half.dtype == np.float64
-    total = 2 * half[:, 1:-1].sum() + half[:, [0, -1]].sum()
-    assert_allclose(total, 2 * weights.sum())
-    # the first and last column mirror themselves
-    assert_allclose(half[:, 0], np.roll(half[::-1, 0], 1))
-    assert_allclose(half[:, -1], np.roll(half[::-1, -1], 1))
-
-
-@given(cells=points, source=st.tuples(st.integers(0, 15), st.integers(0, 15)))
-def test_orientation(cells, source):
-    """North up and east left: the direct sum of visibilities, for points on cell centres."""
-    uv = np.array(cells) * CELL
-    half = grid_uv(uv, pixel_scale=PIXEL, grid_size=N)
-    sky = np.zeros((16, 16))
-    sky[source] = 1
-    dirty = np.fft.irfft2(np.fft.rfft2(sky, (N, N)) * half)[:16, :16]
-    dirty *= N**2 / (2 * len(uv))
-    assert_allclose(dirty, direct_image(uv, np.ones(len(uv)), source, 16), atol=1e-9)
-
-
-def test_one_cell():
-    """u = 3 cells east and v = 2 cells north: the fringe of pixel columns has the sign of -u."""
-    half = grid_uv([[3 * CELL, 2 * CELL]], pixel_scale=PIXEL, grid_size=N)
-    assert np.argwhere(half).tolist() == [[N - 2, 3]]
-
-
-@given(cells=points, data=st.data())
-def test_nearest_cell(cells, data):
-    shift = st.floats(-0.49, 0.49)
-    moved = [(u + data.draw(shift), v + data.draw(shift)) for u, v in cells]
-    expected = grid_uv(np.array(cells) * CELL, pixel_scale=PIXEL, grid_size=N)
-    result = grid_uv(np.array(moved) * CELL, pixel_scale=PIXEL, grid_size=N)
-    assert_allclose(result, expected)
-
-
-@given(cells=points)
-def test_conjugates_are_the_same(cells):
-    uv = np.array(cells) * CELL
-    one = grid_uv(uv, pixel_scale=PIXEL, grid_size=N)
-    assert_allclose(grid_uv(-uv, pixel_scale=PIXEL, grid_size=N), one)
-
-
-GOOD = [[CELL, 2 * CELL], [3 * CELL, 0]]
-NAN, INF = float("nan"), float("inf")
-
-
-@pytest.mark.parametrize(
-    ("uv", "weights", "message"),
-    [
-        ([], None, r"uv has shape \(0,\); expected \(n, 2\) finite wavelengths"),
-        (np.zeros((0, 2)), None, "n > 0"),
-        (np.ones((4, 3)), None, r"uv has shape \(4, 3\)"),
-        (np.ones(2), None, r"uv has shape \(2,\)"),
-        ([[1.0, NAN]], None, "finite"),
-        ([[1.0, INF]], None, "finite"),
-        (GOOD, [1.0], "one number of 0 or more per uv point"),
-        (GOOD, [1.0, -1.0], "0 or more"),
-        (GOOD, [1.0, NAN], "0 or more"),
-        (GOOD, [1.0, INF], "weights"),
-        (GOOD, [0.0, 0.0], "not all 0"),
-        ([[N / 2 * CELL, 0]], None, "undersamples baselines of .* wavelengths; expected less than"),
-        ([[0, -N / 2 * CELL]], None, "undersamples"),
-        ([[1e30, 0]], None, "undersamples"),
-    ],
-)
-def test_refused(uv, weights, message):
-    with pytest.raises(ValueError, match=message):
-        grid_uv(uv, pixel_scale=PIXEL, grid_size=N, weights=weights)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"grid_size": 63}, "grid_size"),
-        ({"pixel_scale": 0}, "pixel_scale"),
-        ({"pixel_scale": -0.1}, "pixel_scale"),
-    ],
-)
-def test_grid_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        grid_uv(GOOD, **{"pixel_scale": PIXEL, "grid_size": N, **options})
-
-
-def test_limit_in_the_message_is_enough():
-    with pytest.raises(ValueError, match="undersamples") as error:
-        grid_uv([[40 * CELL, 0]], pixel_scale=PIXEL, grid_size=N)
-    limit = float(str(error.value).split("less than ")[1].split()[0])
-    assert grid_uv([[40 * CELL, 0]], pixel_scale=0.97 * limit, grid_size=N).any()
+PIXEL = 0.1
+GOOD = [[5000.0, 9000.0], [12000.0, 0.0]]  # wavelengths
 
 
 @settings(max_examples=10)
 @given(source=st.tuples(st.integers(0, 31), st.integers(0, 31)), seed=st.integers(0, 100))
-def test_instrument_against_the_direct_sum(source, seed):
-    """Gridding on four times the field: a percent of the peak for points off cell centres."""
+def test_instrument_against_the_direct_sum(direct_image, source, seed):
+    """Points need not lie on cells."""
     rng = np.random.default_rng(seed)
     uv = np.clip(rng.normal(0, 0.08, (800, 2)), -0.3, 0.3) / (PIXEL * ARCSEC)
     weights = rng.uniform(0.5, 2, 800)
@@ -143,8 +32,27 @@ def test_instrument_against_the_direct_sum(source, seed):
     sky[source] = 1
     expected = direct_image(uv, weights, source, 32)
     residual = instrument.forward(sky).numpy() - expected
-    assert np.abs(residual).max() < 0.05
-    assert residual.std() < 0.015
+    assert np.abs(residual).max() < 1e-4
+
+
+@pytest.mark.parametrize("weighting", ["natural", "other"])
+def test_noise_weights(weighting):
+    """Squares of the weights times the variances, in the nearest cells."""
+    uv = np.array([[3.3, 2.1], [3.2, 2.3], [-7.4, 1.1]]) / (128 * PIXEL * ARCSEC)
+    weights = np.array([1.0, 2.0, 4.0])
+    variance = 1 / weights if weighting == "natural" else np.array([3.0, 1.0, 0.5])
+    instrument = instrument_from_uv(
+        uv,
+        pixel_scale=PIXEL,
+        primary_beam=np.ones((32, 32)),
+        rms=1,
+        weights=weights,
+        noise_variance=None if weighting == "natural" else variance,
+    )
+    power = weights**2 * variance
+    expected = grid_uv(uv, pixel_scale=PIXEL, grid_size=128, weights=power)
+    assert_allclose(instrument.noise_weights, expected / expected.max(), rtol=1e-6)
+    assert np.count_nonzero(expected) == 2
 
 
 def test_instrument_of_uv(make_instrument):
@@ -154,6 +62,16 @@ def test_instrument_of_uv(make_instrument):
     assert instrument.shape == (24, 20)
     assert instrument.grid_size == 96
     assert make_instrument(padding=2).grid_size == 48
+    assert instrument.noise_weights.min() == 0
+
+
+@pytest.mark.parametrize("padding", [2, 3, 5])
+def test_padding_does_not_matter(make_instrument, padding):
+    """The signal is the same on every grid that the PSF fits on."""
+    sky = torch.zeros(24, 20)
+    sky[2, 19], sky[20, 1] = 1.0, 2.0
+    expected = make_instrument().forward(sky)
+    assert_close(make_instrument(padding=padding).forward(sky), expected, rtol=0, atol=1e-4)
 
 
 def test_field_of_doubles_and_big_endian(make_instrument):
@@ -238,3 +156,47 @@ def test_primary_beam_with_nan_refused(make):
     beam[0, 0] = np.nan
     with pytest.raises(ValueError, match="primary_beam"):
         make(beam)
+
+
+# From files
+
+
+@pytest.fixture
+def images(make_instrument):
+    """A PSF and a primary beam with their WCS, and the instrument they are of."""
+    instrument = make_instrument()
+    found = []
+    for data in (instrument.psf((72, 72)).numpy(), instrument.primary_beam.numpy()):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
+        wcs.wcs.crpix = [data.shape[1] // 2 + 1, data.shape[0] // 2 + 1]
+        wcs.wcs.cdelt = [-PIXEL / 3600, PIXEL / 3600]
+        found.append(CCDData(data.astype("f4"), unit="", wcs=wcs))
+    return *found, instrument
+
+
+def test_instrument_from_files(images, tmp_path):
+    """FITS files and CCDData give what arrays give; a primary beam may have no data outside."""
+    psf, beam, instrument = images
+    beam.data[:2] = np.nan
+    psf.write(tmp_path / "psf.fits")
+    beam.write(tmp_path / "pb.fits")
+    known = np.nan_to_num(beam.data)
+    expected = instrument_from_images(psf.data, known, rms=0.02)
+    for one in ((tmp_path / "psf.fits", str(tmp_path / "pb.fits")), (psf, beam)):
+        found = instrument_from_images(*one, rms=0.02)
+        assert_close(found.weights, expected.weights)
+        assert torch.equal(found.primary_beam, expected.primary_beam)
+    assert not torch.equal(found.primary_beam, instrument.primary_beam)
+
+
+def test_images_of_different_pixels_refused(images):
+    psf, beam, _ = images
+    psf.wcs.wcs.cdelt = 1.1 * psf.wcs.wcs.cdelt
+    with pytest.raises(ValueError, match=r"psf has pixels of 0.11 arcsec, primary_beam of 0.1 arc"):
+        instrument_from_images(psf, beam, rms=1)
+
+
+def test_file_that_is_not_there_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.fits"):
+        instrument_from_images(tmp_path / "nothing.fits", np.ones((4, 4)), rms=1)

@@ -22,6 +22,7 @@ def double(instrument):
         instrument,
         weights=instrument.weights.double(),
         primary_beam=instrument.primary_beam.double(),
+        noise_weights=None,
     )
 
 
@@ -35,6 +36,7 @@ def stack(*instruments):
         torch.stack([i.weights for i in instruments]),
         torch.stack([i.primary_beam for i in instruments]),
         instruments[0].rms,
+        torch.stack([i.noise_weights for i in instruments]),
     )
 
 
@@ -224,11 +226,12 @@ def test_observe_is_signal_plus_noise(make_instrument):
 
 @pytest.mark.parametrize("padding", [1, 4])
 def test_noise_covariance(make_instrument, padding):
-    """rms**2 x PSF at every pair of pixels, of uncorrelated images."""
+    """rms**2 x PSF of the noise weights at every pair of pixels, of uncorrelated images."""
     n = 6000
     instrument = make_instrument(shape=(8, 6), padding=padding, rms=0.5)
     noise = instrument.noise(streams(*range(n))).reshape(n, 48).double()
-    wide = replace(instrument, primary_beam=torch.ones(8, 6))
+    weights = instrument.noise_weights
+    wide = replace(instrument, primary_beam=torch.ones(8, 6), weights=weights)
     basis = torch.eye(48).reshape(48, 8, 6)
     expected = 0.25 * wide.forward(basis).reshape(48, 48).double()
     covariance = noise.T @ noise / n
@@ -251,6 +254,16 @@ def test_noise_of_negative_weights(make_instrument):
     assert instrument.weights.min() < 0
     noise = instrument.noise(streams(*range(300)))
     assert noise.std().item() == pytest.approx(0.1, rel=0.02)
+
+
+def test_noise_weights_of_their_own(make_instrument):
+    """They decide the noise and nothing else; without them the weights do."""
+    instrument, other = make_instrument(0), make_instrument(1)
+    mixed = replace(instrument, noise_weights=other.noise_weights)
+    assert_close(mixed.noise(streams(3)), other.noise(streams(3)))
+    assert_close(mixed.forward(draw(*SHAPE)), instrument.forward(draw(*SHAPE)))
+    plain = replace(instrument, weights=other.noise_weights, noise_weights=None)
+    assert_close(plain.noise(streams(3)), other.noise(streams(3)))
 
 
 def test_no_noise(make_instrument):
@@ -281,6 +294,11 @@ def test_refused(weights, beam, rms, message):
         Instrument(torch.ones(weights), torch.ones(beam), rms)
 
 
+def test_noise_weights_of_another_shape_refused():
+    with pytest.raises(ValueError, match=r"noise_weights have shape \(8, 5\); expected .*16, 9"):
+        Instrument(torch.ones(16, 9), torch.ones(8, 8), 1.0, torch.ones(8, 5))
+
+
 def test_attributes(make_instrument):
     instrument = make_instrument()
     assert instrument.shape == SHAPE
@@ -288,7 +306,9 @@ def test_attributes(make_instrument):
     assert instrument.device == torch.device("cpu")
     moved = instrument.to("cpu")
     assert torch.equal(moved.weights, instrument.weights)
+    assert torch.equal(moved.noise_weights, instrument.noise_weights)
     assert moved.rms == instrument.rms
+    assert replace(instrument, noise_weights=None).to("cpu").noise_weights is None
 
 
 @given(ny=st.integers(1, 5000), nx=st.integers(1, 5000), padding=st.sampled_from([1, 2, 4, 6.5]))

@@ -31,13 +31,26 @@ def test_closed_form(diameter, frequency):
     assert_allclose(lobe.max(), 0.0175, atol=1e-4)
 
 
-def test_hole_narrows_the_beam():
+@pytest.mark.parametrize(
+    ("separation", "response"),
+    [(0.0, 1.0), (5.0, 0.914690), (10.0, 0.674355), (15.0, 0.388647), (18.0, 0.239972)],
+)
+def test_values_of_casa(separation, response):
+    """The primary beam of ALMA that tclean of CASA 6.7 makes at 230 GHz."""
+    diameter, blockage = KNOWN_DISHES["ALMA"]
+    dish = {"frequency": 230e9, "diameter": diameter, "blockage": blockage}
+    assert airy_primary_beam(separation, **dish) == pytest.approx(response, abs=3e-4)
+
+
+def test_blockage_of_casa():
+    """Twice the blocked share of the area more than without, but for the very middle."""
     dish = {"frequency": 230e9, "diameter": 10.7}
+    separation = np.linspace(3, 20, 50)
+    ratio = airy_primary_beam(separation, **dish, blockage=0.75) / airy_primary_beam(
+        separation, **dish
+    )
+    assert_allclose(ratio, 1 + 2 * (0.75 / 10.7) ** 2, atol=2e-3)
     assert airy_primary_beam(0.0, **dish, blockage=0.75) == pytest.approx(1)
-    assert width(**dish, blockage=0.75) < width(**dish)
-    wide = airy_primary_beam(np.linspace(0, 60, 300), **dish, blockage=5.0)
-    assert wide.max() == pytest.approx(1)
-    assert (wide[50:] < 0.9).all()
 
 
 @pytest.mark.parametrize(
@@ -45,10 +58,10 @@ def test_hole_narrows_the_beam():
     [("ALMA", 1.13 * LIGHT / 12 / 230e9 / ARCSEC), ("ACA", 1.13 * LIGHT / 7 / 230e9 / ARCSEC)],
 )
 def test_alma_handbook(name, fwhm):
-    """The ALMA technical handbook: 1.13 lambda / D of the 12 m and 7 m dishes."""
+    """The ALMA technical handbook: 1.13 lambda / D; CASA takes 4 % more for the 7 m dishes."""
     diameter, blockage = KNOWN_DISHES[name]
     dish = {"frequency": 230e9, "diameter": diameter, "blockage": blockage}
-    assert width(**dish) == pytest.approx(fwhm, rel=0.03)
+    assert width(**dish) == pytest.approx(fwhm, rel=0.045)
 
 
 @pytest.mark.parametrize("name", ["VLA", "EVLA"])
