@@ -1,4 +1,4 @@
-"""What a CASA job needs, checked: antenna file, elevation, sky, seed, plain values."""
+"""What a CASA job needs, checked: antenna file, direction, sky, seed, plain values."""
 
 import difflib
 import re
@@ -6,15 +6,21 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import FK5
+from astropy.coordinates import FK4, FK5, ICRS, Galactic, SkyCoord
 from astropy.nddata import NDData
 from astropy.table import Table
+
+from diffsky.simulation._casa_checks import check_elevation, check_sampling
+from diffsky.simulation.sources import SHAPES
+from diffsky.simulation.user_skies import source_columns
 
 __all__ = [
     "casa_seed",
     "check_count",
     "check_quantity",
     "find_array",
+    "observation_job",
+    "parse_direction",
     "setup_values",
     "sky_inputs",
     "telescope",
@@ -22,9 +28,9 @@ __all__ = [
 
 _DEFAULT_SEED = 11111  # of simobserve, and so of simalma
 _LARGEST_SEED = 2**31 - 1
-_LATITUDES = {"ALMA": -23.03, "ACA": -23.03, "VLA": 34.08, "SMA": 19.82}  # deg
-_LOWEST_ELEVATION = 10.0  # deg; CASA flags what is lower
-_SHAPE_COLUMNS = {"major": u.arcsec, "minor": u.arcsec, "pa": u.deg}
+_SIMULATORS = ("simobserve", "simalma")
+_ALMA = ("ALMA", "ACA")  # names in the headers of antenna files
+_FRAMES = {"J2000": FK5, "ICRS": ICRS, "B1950": FK4, "GALACTIC": Galactic}
 _SAME_POSITION = 0.1  # pixels
 
 
@@ -45,6 +51,35 @@ def check_count(name, value, step):
         raise ValueError(f"{name} is {value!r}; expected {kind} positive int")
 
 
+def parse_direction(text):
+    """Read a direction as CASA writes it, with units and perhaps a frame.
+
+    Parameters
+    ----------
+    text : str
+        Such as "J2000 10h00m28.6s +02d12m21.0s" or "150.119deg 2.2deg".
+
+    Returns
+    -------
+    `~astropy.coordinates.SkyCoord`
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or has no units.
+    """
+    frame, _, rest = text.strip().partition(" ")
+    known = frame.upper() in _FRAMES
+    frame, place = (_FRAMES[frame.upper()](), rest) if known else (ICRS(), text)
+    try:
+        return SkyCoord(place, frame=frame)
+    except ValueError as error:
+        raise ValueError(
+            f"direction is {text!r}; expected a SkyCoord or a text such as 'J2000 10h00m28.6s "
+            "+02d12m21.0s' or 'J2000 150.119deg 2.2deg'"
+        ) from error
+
+
 def setup_values(setup, array):
     """Plain values of an `ObservationSetup`, as the worker reads them.
 
@@ -57,17 +92,20 @@ def setup_values(setup, array):
     Returns
     -------
     dict
-        Frequencies in Hz, times in s, hour angle in h, pwv in mm, cell in arcsec, angles in deg.
+        Frequencies in Hz, times in s, hour angle in h, pwv in mm, cell in arcsec, angles in deg;
+        "antennas" is the text of the antenna file and "telescope" the name in its header.
 
     Raises
     ------
     ValueError
-        If the direction stays below 10 deg of elevation.
+        If the direction stays below 10 deg of elevation, or the pixels are too large for the
+        longest baseline.
     """
     direction = setup.direction.transform_to(FK5())
     ra = direction.ra.to_string(unit=u.hourangle, sep="hms", precision=7, pad=True)
     dec = direction.dec.to_string(unit=u.deg, sep="dms", precision=6, pad=True, alwayssign=True)
     values = {
+        "array": array.stem,
         "direction": f"J2000 {ra} {dec}",  # CASA predicts zeros for decimal degrees
         "ra": float(direction.ra.deg),
         "dec": float(direction.dec.deg),
@@ -83,8 +121,11 @@ def setup_values(setup, array):
         "cell": float(setup.cell.to_value(u.arcsec)),
         "image_size": int(setup.image_size),
         "pblimit": float(setup.pblimit),
+        "telescope": telescope(array),
+        "antennas": array.read_text(errors="replace"),
     }
-    _check_elevation(values, telescope(array))
+    check_elevation(values)
+    check_sampling(values)
     return values
 
 
@@ -128,6 +169,37 @@ def telescope(array):
     return match[1] if match else ""
 
 
+def observation_job(setup, *, seed, simulator):
+    """Plain values of one observation, checked.
+
+    Parameters
+    ----------
+    setup : `diffsky.simulation.ObservationSetup`
+    seed : int or None
+        As `casa_seed` gives it; None is without noise.
+    simulator : {"simobserve", "simalma"}
+
+    Returns
+    -------
+    dict
+        The job but for its task and its sky.
+
+    Raises
+    ------
+    ValueError
+        As `find_array` and `setup_values`, or if simalma cannot do it.
+    """
+    if simulator not in _SIMULATORS:
+        raise ValueError(f"simulator is {simulator!r}; expected one of {_SIMULATORS}")
+    job = setup_values(setup, find_array(setup.array))
+    job |= {"simulator": simulator, "seed": seed}
+    if simulator == "simalma" and job["telescope"] not in _ALMA:
+        raise ValueError(f"array is of {job['telescope']!r}; simalma takes ALMA and ACA alone")
+    if simulator == "simalma" and seed not in (None, _DEFAULT_SEED):
+        raise ValueError(f'seed is {seed}; simalma has none but "casa-default"')
+    return job
+
+
 def casa_seed(seed):
     """CASA's seed for an int or "casa-default"; anything else is a ValueError."""
     if isinstance(seed, str) and seed == "casa-default":
@@ -150,8 +222,8 @@ def sky_inputs(sky, setup):
     Returns
     -------
     dict of `numpy.ndarray`
-        "sky" in Jy/pix, or the columns "flux" (Jy), "ra", "dec" (deg), "major", "minor" (arcsec)
-        and "pa" (deg).
+        "sky" in Jy/pix, or the columns "flux" (Jy), "ra", "dec" (deg), "major", "minor" (arcsec),
+        "pa" (deg) and "disk" (1 or 0) of CASA's components; nothing for a table without rows.
 
     Raises
     ------
@@ -159,7 +231,7 @@ def sky_inputs(sky, setup):
         If the sky cannot be observed as it is.
     """
     if isinstance(sky, Table):
-        return _source_columns(sky)
+        return _components(source_columns(sky), setup)
     if isinstance(sky, NDData):
         _check_nddata(sky, setup)
         sky = sky.data if sky.unit is None else sky.data * sky.unit
@@ -188,31 +260,44 @@ def _check_nddata(sky, setup):
         )
 
 
-def _source_columns(table):
-    missing = {"flux", "sky_centroid"} - set(table.colnames)
-    if missing or not len(table):
-        raise ValueError(
-            f"sky is a table of {len(table)} rows with the columns {table.colnames}; expected "
-            "flux, sky_centroid and, for Gaussians, major, minor, pa, and at least one row"
-        )
-    centres = table["sky_centroid"].transform_to(FK5())
-    columns = {
-        "flux": u.Quantity(table["flux"]).to_value(u.Jy),
+def _components(columns, setup):
+    """Components of CASA, which has points, Gaussians and disks; a ring becomes points."""
+    if not len(columns["flux"]):
+        return {}
+    _check_fluxes(columns["flux"], "fluxes")
+    ring = columns["shape"] == SHAPES.index("ring")
+    centres = columns["sky_centroid"].transform_to(FK5())
+    table = {
+        "flux": columns["flux"],
         "ra": centres.ra.deg,
         "dec": centres.dec.deg,
+        "major": columns["major"],
+        "minor": columns["minor"],
+        "pa": np.degrees(columns["pa"]),
+        "disk": (columns["shape"] == SHAPES.index("disk")).astype(float),
     }
-    for name, unit in _SHAPE_COLUMNS.items():
-        given = u.Quantity(table[name]).to_value(unit) if name in table.colnames else 0.0
-        columns[name] = np.broadcast_to(given, len(table))
-    columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
-    broken = [name for name, column in columns.items() if not np.isfinite(column).all()]
-    if broken:
-        raise ValueError(f"sky has values that are not finite in {', '.join(broken)}")
-    _check_fluxes(columns["flux"], "fluxes")
-    major, minor = columns["major"], columns["minor"]
-    if np.any(minor > major) or np.any((minor <= 0) & (major > 0)):
-        raise ValueError("sky has sizes other than 0 < minor <= major, or 0 and 0 for a point")
-    return columns
+    cell = setup.cell.to_value(u.arcsec)
+    rings = [_ring(*row, cell) for row in zip(*(c[ring] for c in table.values()), strict=True)]
+    parts = [{name: column[~ring] for name, column in table.items()}, *rings]
+    return {name: np.concatenate([part[name] for part in parts]) for name in table}
+
+
+def _ring(flux, ra, dec, major, minor, pa, _, cell):
+    """Points along a ring, close enough that no baseline tells it from them."""
+    from diffsky.simulation.rendering import shape_nodes
+
+    nodes, weights = shape_nodes("ring", major / cell)
+    along, across = (nodes * [major, minor] / 2).T
+    places = SkyCoord(ra * u.deg, dec * u.deg, frame=FK5())
+    angle = pa * u.deg + np.arctan2(across, along) * u.rad
+    places = places.directional_offset_by(angle, np.hypot(along, across) * u.arcsec)
+    zeros = np.zeros(len(weights))
+    return {
+        "flux": flux * weights,
+        "ra": places.ra.deg,
+        "dec": places.dec.deg,
+        **dict.fromkeys(("major", "minor", "pa", "disk"), zeros),
+    }
 
 
 def _check_fluxes(values, what):
@@ -222,20 +307,3 @@ def _check_fluxes(values, what):
         raise ValueError(f"sky has {np.sum(values < 0)} negative {what}; expected 0 and more")
     if not np.any(values):
         raise ValueError(f"sky has no flux: all its {what} are 0")
-
-
-def _check_elevation(values, name):
-    """Refuse what stays below CASA's limit during the whole observation."""
-    if name not in _LATITUDES:
-        return
-    latitude, dec = np.deg2rad([_LATITUDES[name], values["dec"]])
-    half = values["total_time"] / 3600 / 2
-    angle = np.deg2rad(15 * (values["hour_angle"] + np.linspace(-half, half, 101)))
-    sine = np.sin(latitude) * np.sin(dec) + np.cos(latitude) * np.cos(dec) * np.cos(angle)
-    highest = np.rad2deg(np.arcsin(sine.max()))
-    if highest < _LOWEST_ELEVATION:
-        raise ValueError(
-            f"direction reaches {highest:.1f} deg of elevation at {name} during the observation; "
-            f"expected at least {_LOWEST_ELEVATION:g} deg (declination {values['dec']:.2f} deg, "
-            f"hour angle {values['hour_angle']:g} h)"
-        )
