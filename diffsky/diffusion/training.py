@@ -104,7 +104,8 @@ def train_denoiser(
         Ends with the exponential moving average of its weights.
     pairs : object
         ``pairs.batch(indices, device)`` returns (target, condition) for a list of pair numbers;
-        ``len(pairs)`` is their number, or 0 if they are made on the fly without end.
+        ``len(pairs)`` is their number, or 0 if they are made on the fly without end. Number k is
+        pair ``k % len(pairs)`` in its epoch ``k // len(pairs)``.
     steps : int
         Optimizer steps in all.
     batch_size : int, optional
@@ -302,14 +303,15 @@ class _StepStream(IterableDataset):
             yield step, self._shuffle(numbers) if self.n_pairs else numbers
 
     def _shuffle(self, numbers):
-        """Every pair once an epoch, in a new order each time."""
+        """Every pair once an epoch, in a new order; epoch e has the numbers from e * n on."""
         epochs = (numbers // self.n_pairs).tolist()
         orders = {
             epoch: torch.randperm(self.n_pairs, generator=sample_generator(self.seed, 2, epoch))
             for epoch in set(epochs)
         }
         places = (numbers % self.n_pairs).tolist()
-        return torch.stack([orders[e][p] for e, p in zip(epochs, places, strict=True)])
+        numbers = [e * self.n_pairs + orders[e][p] for e, p in zip(epochs, places, strict=True)]
+        return torch.stack(numbers)
 
 
 class _TrainingModule(pl.LightningModule):
