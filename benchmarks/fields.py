@@ -15,6 +15,7 @@ from diffsky.backend import sample_generator
 from diffsky.instrument import KNOWN_DISHES, airy_primary_beam, instrument_from_uv
 from diffsky.simulation import (
     PRIORS,
+    Observation,
     ObservationSetup,
     observe_uv,
     render_sources,
@@ -37,6 +38,7 @@ class Field:
     primary_beam: np.ndarray
     truth: QTable
     sky: np.ndarray  # true sky convolved with the target kernel, Jy per pixel of `dirty`
+    observation: Observation | None = None  # with its measurement set, where that was kept
 
 
 def pointing(seed, number):
@@ -92,14 +94,21 @@ def render_target(sources, shape, pixel, beam):
 def casa_fields(n, seed, workers=2):
     """Whole fields of 512 x 512 pixels of 0.1 arcsec, simulated and imaged by CASA."""
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda number: _casa_field(seed, number), range(n))
+        yield from pool.map(lambda number: casa_field(seed, number), range(n))
 
 
-def _casa_field(seed, number):
+def casa_field(seed, number, work_dir=None):
+    """One of `casa_fields`; its measurement set is kept in `work_dir`, where that is given."""
     setup = ObservationSetup(direction=pointing(seed, number))
     sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
     truth = sources.to_table(setup.wcs)
-    observed = simulate_observation(truth, setup, seed=int(seed * 1000 + number))
+    observed = simulate_observation(
+        truth,
+        setup,
+        seed=int(seed * 1000 + number),
+        work_dir=work_dir,
+        keep_measurement_set=work_dir is not None,
+    )
     shape = observed.dirty.shape
     pixel = setup.cell.to_value(u.arcsec)
     gain = np.nan_to_num(observed.primary_beam.data)
@@ -107,4 +116,5 @@ def _casa_field(seed, number):
         observed.uv, weights=observed.weights, pixel_scale=pixel, primary_beam=gain, rms=0.0
     )
     sky = render_target(sources, shape, pixel, observed.beam)
-    return Field(observed.dirty, instrument.psf().numpy(), gain, truth, sky)
+    kept = observed if work_dir is not None else None
+    return Field(observed.dirty, instrument.psf().numpy(), gain, truth, sky, kept)
