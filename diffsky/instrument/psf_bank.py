@@ -76,7 +76,7 @@ def load_psf_bank(path=None):
     Parameters
     ----------
     path : path-like or None, optional
-        A file of `write_psf_bank`. None loads the bundled bank: ALMA at 0.1 to 3 arcsec,
+        A file of `write_psf_bank`. None loads the bundled bank: ALMA at 0.1 to 2.6 arcsec,
         declinations from -70 to +30 deg and hour angles up to 2 h, natural and Briggs weights of
         robust 0.5. Configuration 4 of every cycle and the ACA are not in it.
 

@@ -8,6 +8,7 @@ ends, so does the process: it does not outlive the one that started it.
 It imports nothing of diffsky: CASA and its global state stay in this process.
 """
 
+import contextlib
 import importlib
 import io
 import json
@@ -17,6 +18,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -25,6 +27,7 @@ import numpy as np
 HERE = Path(__file__).parent
 TASKS = HERE / "_casa_tasks.py"
 GRACE = 10  # s
+REMOVALS = 20
 
 
 def main():
@@ -32,30 +35,43 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what is printed goes to the log of each job
     sys.path.append(str(HERE))  # at the end: no file here hides a module
-    jobs, at_work = queue.SimpleQueue(), []
-    threading.Thread(target=watch, args=(jobs, at_work), daemon=True).start()
+    jobs, at_work, abandoned = queue.SimpleQueue(), [], threading.Event()
+    threading.Thread(target=watch, args=(jobs, at_work, abandoned), daemon=True).start()
     while True:
         folder = jobs.get()
         at_work[:] = [folder]
         try:
             answer = run(Path(folder))
         except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        at_work.clear()
-        print(json.dumps(answer), file=answers, flush=True)
+            if not abandoned.is_set():  # else `watch` took the folder away, and is not done
+                traceback.print_exc()
+                os._exit(1)
+        else:
+            at_work.clear()
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps(answer), file=answers, flush=True)
 
 
-def watch(jobs, at_work):
+def watch(jobs, at_work, abandoned):
     """Hand on the jobs; when no one is left to give any, leave nothing behind."""
     scratch = []
     for line in io.FileIO(0, closefd=False):
         order = json.loads(line)
         scratch = [order["scratch"]]
         jobs.put(order["folder"])
+    abandoned.set()
     for folder in (*at_work, *scratch):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     os._exit(1)
+
+
+def remove(folder):
+    """Remove a folder that the other thread may still write to."""
+    for _ in range(REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(0.1)
 
 
 def run(folder):

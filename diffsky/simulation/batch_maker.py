@@ -33,7 +33,7 @@ class BatchMaker:
         shares = np.array([share for _, share in pairs.priors], dtype=float)
         self._edges = (shares.cumsum() / shares.sum())[:-1].tolist()
         self._kernel = pairs.scale.kernel_fwhm
-        self._bank = UVBank(pairs.weights, self._kernel, device)
+        self._bank = UVBank(pairs.weights, pairs.noise_weights, self._kernel, device)
 
     def make(self, streams):
         """Make the images of some pairs.

@@ -47,6 +47,9 @@ class SimulatedPairs:
         sources. 2: all at once on the device, from counter-based streams that are the same on
         every device, so that a GPU makes tens of thousands a second; sources lie whole in the
         field. The two have the same distribution otherwise, but not the same pairs.
+    noise_weights : `torch.Tensor` or None, optional
+        Shape of ``weights``: power of the noise in the cells of the grid, to any scale. None
+        takes ``weights``, which is right for natural weighting alone.
 
     Notes
     -----
@@ -63,6 +66,7 @@ class SimulatedPairs:
     pblimit: float = 0.2
     seed: int = 0
     version: int = 1
+    noise_weights: torch.Tensor | None = None
 
     def __post_init__(self):
         if self.version not in (1, 2):
@@ -70,6 +74,13 @@ class SimulatedPairs:
         if self.weights.ndim != 3:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)}; expected (n, N, N // 2 + 1)"
+            )
+        if self.noise_weights is None:
+            self.noise_weights = self.weights
+        if self.noise_weights.shape != self.weights.shape:
+            raise ValueError(
+                f"noise_weights have shape {tuple(self.noise_weights.shape)}; expected that of "
+                f"weights, {tuple(self.weights.shape)}"
             )
         if any(not prior.relative for prior, _ in self.priors):
             raise ValueError("a prior is in Jy and arcsec; expected one of in_units_of(rms, beam)")
@@ -161,7 +172,8 @@ class SimulatedPairs:
         choice = [int(rng.integers(len(self.weights))) for rng in streams]
         noise = [sample_generator(self.seed, 1, k) for k in numbers]
         sky, beam = sky.to(device), beam.to(device)
-        instrument = Instrument(self.weights[choice].to(device), beam, 1.0)
+        weights, power = (w[choice].to(device) for w in (self.weights, self.noise_weights))
+        instrument = Instrument(weights, beam, 1.0, power)
         dirty = instrument.observe(sky, noise, kernel_fwhm=kernel)
         images = torch.stack([sky * beam, dirty, beam], dim=1) * (beam > self.pblimit)[:, None]
         return torch.stack([self._cut(i, rng) for i, rng in zip(images, streams, strict=True)])

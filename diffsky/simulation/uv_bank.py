@@ -15,17 +15,18 @@ class UVBank:
 
     Parameters
     ----------
-    weights : `torch.Tensor`
-        Shape (n, N, N // 2 + 1): gridded uv weights, as for `Instrument`.
+    weights, noise_weights : `torch.Tensor`
+        Shape (n, N, N // 2 + 1): gridded uv weights, and the power of the noise in the same
+        cells, as for `Instrument`.
     kernel_fwhm : float
         FWHM in pixels of the Gaussian that the skies are convolved with; it is divided out.
     device : str or `torch.device`
         Where the bank computes.
     """
 
-    def __init__(self, weights, kernel_fwhm, device):
-        weights = weights.cpu()
-        measured = weights != 0
+    def __init__(self, weights, noise_weights, kernel_fwhm, device):
+        weights, noise_weights = weights.cpu(), noise_weights.cpu().clamp(min=0)
+        measured = (weights != 0) | (noise_weights != 0)
         self._n = n = weights.shape[1]
         self._columns = int(measured.any(0).any(0).nonzero().max()) + 1
         size = int(measured.sum((1, 2)).max())
@@ -33,13 +34,12 @@ class UVBank:
         self._response, self._amplitude = (torch.zeros(len(weights), size) for _ in range(2))
         edges = torch.ones(n // 2 + 1)
         edges[[0, -1]] = 2**0.5  # the inverse transform halves their power
-        for place, plane in enumerate(weights):
-            rows, columns = torch.nonzero(plane, as_tuple=True)
+        for place, (plane, power) in enumerate(zip(weights, noise_weights, strict=True)):
+            rows, columns = torch.nonzero(measured[place], as_tuple=True)
             response = plane / _plane_mean(plane)
             if kernel_fwhm:
                 gaussian = _gaussian_response(kernel_fwhm, plane)
                 response = response / gaussian.clamp(min=_LEAST_RESPONSE)
-            power = plane.clamp(min=0)
             amplitude = n * torch.sqrt(power / (2 * _plane_mean(power))) * edges
             end = len(rows)
             self._cells[place, :end] = rows * self._columns + columns

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffsky.backend import sample_generator
 from diffsky.instrument import Instrument, grid_uv, instrument_from_images
 from diffsky.simulation.batch_maker import BatchMaker
 from diffsky.simulation.counter import CounterStreams
@@ -34,9 +35,10 @@ def make_pairs(prior, **options):
     return SimulatedPairs(options.pop("weights", BANK), priors=[(prior, 1.0)], **options)
 
 
-def observe(weights, apparent, choice, seed=0):
+def observe(weights, apparent, choice, seed=0, noise_weights=None):
     streams = CounterStreams(seed, range(len(apparent)))
-    return UVBank(weights, KERNEL, "cpu").observe(apparent, torch.tensor(choice), streams, 3)
+    bank = UVBank(weights, weights if noise_weights is None else noise_weights, KERNEL, "cpu")
+    return bank.observe(apparent, torch.tensor(choice), streams, 3)
 
 
 def test_signal_is_that_of_the_instrument():
@@ -59,6 +61,21 @@ def test_noise_has_the_covariance_of_the_instrument():
     for y, x in ((0, 0), (0, 2), (3, 0), (2, -3)):
         other = noise[:, FIELD // 2 + y, FIELD // 2 + x]
         assert (centre * other).mean() == pytest.approx(psf[4 + y, 4 + x].item(), abs=0.09)
+
+
+def test_noise_of_its_own_power():
+    """Of imaging weights that are not natural, the noise has another correlation than the PSF."""
+    n, power = 1500, torch.zeros_like(BANK[:1])
+    power[:, :6, :6] = 1  # the shortest baselines, some of them not in the weights
+    noise = observe(BANK[:1], torch.zeros(n, FIELD, FIELD), [0] * n, noise_weights=power)
+    ones = torch.ones(FIELD, FIELD)
+    expected = Instrument(BANK[0], ones, 1.0, power[0]).noise(
+        [sample_generator(5, k) for k in range(n)]
+    )
+    for shift in (0, 4):
+        alike = [(i[:, 20, 20] * i[:, 20, 20 + shift]).mean().item() for i in (noise, expected)]
+        assert alike[0] == pytest.approx(alike[1], abs=0.12)
+        assert alike[1] > 0.5
 
 
 def test_instrument_from_images():

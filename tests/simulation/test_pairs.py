@@ -51,6 +51,22 @@ def version(request):
     return request.param
 
 
+def test_noise_weights_decide_the_noise_alone(version):
+    """Short baselines make noise that stays alike over more pixels; without them, the weights."""
+
+    def likeness(**weights):
+        images = dirty_images(make_pairs(EMPTY, patch_size=None, version=version, **weights), 80)
+        assert images.std().item() == pytest.approx(1, abs=0.1)
+        return (images[:, :, 4:] * images[:, :, :-4]).mean().item()
+
+    narrow, wide = make_weights(1, stretch=(0.03, 0.03))[None], BANK[:1]
+    expected, other = likeness(weights=narrow), likeness(weights=wide)
+    assert expected > other + 0.2
+    assert likeness(weights=wide, noise_weights=narrow) == pytest.approx(expected, abs=0.06)
+    with pytest.raises(ValueError, match="noise_weights have shape .*; expected that of weights"):
+        make_pairs(weights=wide, noise_weights=BANK)
+
+
 def test_shapes(version):
     target, condition = make_pairs(version=version).batch([3, 1, 4])
     assert target.shape == (3, 1, 16, 16)
