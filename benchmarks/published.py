@@ -55,13 +55,13 @@ def remake(pair, channels):
 
 
 def compare(published, image):
-    """Correlations (all, middle, edge), slope of one over the other, and rms of the difference."""
+    """Correlations (all, middle, edge), ratio of the rms, and rms of the difference."""
     y, x = (np.indices(published.shape) - len(published) // 2) * 0.1
     radius, known = np.hypot(x, y), np.isfinite(published) & np.isfinite(image)
     parts = [known, known & (radius < INNER), known & (radius > OUTER)]
     alike = [np.corrcoef(published[part], image[part])[0, 1] for part in parts]
-    slope = (published * image)[known].sum() / (image[known] ** 2).sum()
-    return alike, slope, (published - image)[known].std()
+    ratio = published[known].std() / image[known].std()
+    return alike, ratio, (published - image)[known].std()
 
 
 def draw(published, images, path):
@@ -99,10 +99,10 @@ def main(pairs, channels, figure):
         published = pair.dirty.data
         print(f"{pair.key}: {len(pair.sources)} sources, CASA {seconds:.0f} s", flush=True)
         for way, image in images.items():
-            (all_, inner, outer), slope, left = compare(published, image)
+            (all_, inner, outer), ratio, left = compare(published, image)
             print(
                 f"  {way:13s} correlation {all_:.4f} (within {INNER:g} arcsec {inner:.4f}, beyond "
-                f"{OUTER:g} {outer:.4f}), published over it {slope:.4f}, rms of the difference "
+                f"{OUTER:g} {outer:.4f}), rms of the published over its {ratio:.4f}, of the difference "
                 f"{left * 1e6:.1f} of {np.nanstd(published) * 1e6:.1f} µJy/beam",
                 flush=True,
             )

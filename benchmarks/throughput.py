@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py
 
-Each of 58 instruments has the uv points of ALMA's 20 minutes for its model: drawn at random, as
-many as fill 5 % of a uv grid of 256 x 256 cells. Every pair has its own sky, instrument, primary
-beam and noise. Wall time and processor time are those of the median repetition.
+Every pair has its own sky, primary beam and noise, and one of the observations of the bundled PSF
+bank. Wall time and processor time are those of the median repetition. Peak memory is that of the
+whole process, torch included. On the CPU, version 1 of the pairs follows.
 """
 
 import platform
@@ -16,26 +16,13 @@ import click
 import numpy as np
 import torch
 
-from diffsky.instrument import grid_uv
+from diffsky.instrument import load_psf_bank
 from diffsky.simulation.batch_maker import BatchMaker
 from diffsky.simulation.counter import CounterStreams
 from diffsky.simulation.pairs import SimulatedPairs
 from diffsky.simulation.skymodels import PRIORS
 
-FIELD, GRID, INSTRUMENTS, POINTS = 128, 256, 58, 2200
-ARCSEC = np.pi / 180 / 3600
-
-
-def make_bank(seed):
-    """Gridded weights of random uv points, for a beam of about 4.25 pixels of 1 arcsec."""
-    bank = []
-    for number in range(INSTRUMENTS):
-        rng = np.random.default_rng([seed, number])
-        radius, angle = 0.37 * rng.random(POINTS), 2 * np.pi * rng.random(POINTS)
-        uv = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) / ARCSEC
-        gridded = grid_uv(uv, pixel_scale=1.0, grid_size=GRID)
-        bank.append(torch.from_numpy((gridded / gridded.max()).astype(np.float32)))
-    return torch.stack(bank)
+FIELD = 128
 
 
 def hardware(device):
@@ -78,7 +65,7 @@ def show(name, seconds, n):
 def measure_prior(name, bank, device, n, batch, repeats, seed):
     """Print the rates of one prior on one device."""
     options = {"priors": [(PRIORS[name], 1.0)], "field_size": FIELD, "patch_size": None}
-    pairs = SimulatedPairs(bank, seed=seed, version=2, **options)
+    pairs = SimulatedPairs.from_bank(bank, seed=seed, **options)
     print(f"prior {name}, version 2, {n} pairs in steps of {batch}")
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -96,7 +83,7 @@ def measure_prior(name, bank, device, n, batch, repeats, seed):
         show(step, seconds, batch)
     print(f"  {len(sources) / batch:.1f} sources a pair, peak memory {peak_memory(device):.2f} GiB")
     if device == "cpu":
-        first = SimulatedPairs(bank, seed=seed, **options)
+        first = SimulatedPairs.from_bank(bank, seed=seed, version=1, **options)
         total, _ = measure(lambda: first.batch(range(n), device), device, repeats)
         show("version 1", total, n)
 
@@ -112,10 +99,10 @@ def main(device, threads, repeats, seed):
         torch.set_num_threads(threads)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     devices = devices if device is None else [device]
-    bank = make_bank(seed)
-    cells = 100 * float((bank > 0).float().mean())
+    bank = load_psf_bank()
+    cells = 100 * float((bank.weights > 0).float().mean())
     print(
-        f"torch {torch.__version__}, seed {seed}, {INSTRUMENTS} instruments, {cells:.1f} % of cells"
+        f"torch {torch.__version__}, seed {seed}, {len(bank)} observations, {cells:.1f} % of cells"
     )
     for name in devices:
         print(hardware(name))

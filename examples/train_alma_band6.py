@@ -90,7 +90,7 @@ def main(folder, steps, device):
     deconvolver = DiffusionDeconvolver(preset="small", device=device)
     priors = [(PRIORS["independent"].in_units_of(RMS, BEAM), 0.6), (PRIORS["wide"], 0.4)]
     bank = make_bank(folder / "uv", get_preset("small").scale.pixels_per_beam)
-    pairs = SimulatedPairs(bank, priors=priors, field_size=FIELD, patch_size=64, seed=1)
+    pairs = SimulatedPairs(bank, priors=priors, field_size=FIELD, patch_size=64, seed=1, version=1)
     deconvolver.fit(pairs, steps=steps, checkpoint_dir=folder / "checkpoints", resume=True, seed=0)
     deconvolver.save(folder / "alma-band6", name="alma-band6", half=True, overwrite=True)
 

@@ -249,8 +249,9 @@ class Instrument:
 def _plane_mean(half_plane):
     """Mean over the whole uv plane: columns of rfft2 between the first and the last count twice."""
     n = half_plane.shape[-2]
-    twice = half_plane[..., 1 : n // 2].sum((-2, -1), dtype=torch.float64)
-    once = half_plane[..., [0, n // 2]].sum((-2, -1), dtype=torch.float64)
+    exact = torch.float32 if half_plane.device.type == "mps" else torch.float64  # mps has no more
+    twice = half_plane[..., 1 : n // 2].sum((-2, -1), dtype=exact)
+    once = half_plane[..., [0, n // 2]].sum((-2, -1), dtype=exact)
     return ((2 * twice + once) / n**2).float()[..., None, None]
 
 

@@ -24,8 +24,8 @@ class PSFBank:
     Parameters
     ----------
     weights : `torch.Tensor`
-        Shape (n, N, N // 2 + 1), float32, 0 or more, at most 1: what
-        `~diffsky.simulation.SimulatedPairs` takes.
+        Shape (n, N, N // 2 + 1), float32, 0 or more, at most 1. Pairs of all the observations
+        come from ``SimulatedPairs.from_bank(bank)`` (`diffsky.simulation.SimulatedPairs`).
     noise_weights : `torch.Tensor`
         Same shape: power of the noise, equal to ``weights`` for natural weighting.
     columns : dict of `numpy.ndarray`

@@ -36,7 +36,8 @@ class Prior:
         description : dict
             ``kind``, ``version`` (of the description) and the keywords that make the prior again.
         """
-        return {"kind": self.kind, "version": _VERSION, **asdict(self)}
+        keywords = {name: _plain(value) for name, value in asdict(self).items()}
+        return {"kind": self.kind, "version": _VERSION, **keywords}
 
     def to_json(self):
         """Describe the prior in JSON.
@@ -104,6 +105,13 @@ class Prior:
             As `from_dict`, or if the text is not JSON.
         """
         return Prior.from_dict(json.loads(text))
+
+
+def _plain(value):
+    """A number of NumPy, or a tuple of them, as JSON has it."""
+    if isinstance(value, tuple):
+        return tuple(_plain(one) for one in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_range(prior, name, *, least=0.0):

@@ -62,9 +62,12 @@ class GeneralPrior(Prior, kind="general"):
 
     Notes
     -----
-    The signal-to-noise ratio is the peak of a source over the rms in an image with a round beam:
-    the flux is ``snr`` times the square root of ``(1 + a**2) (1 + b**2)``, where a and b are the
-    axes of the Gaussian with the same second moments. Of a point it is the flux.
+    The signal-to-noise ratio is that of a point or Gaussian: its peak over the rms in an image
+    with a round beam. The flux is ``snr`` times the square root of ``(1 + a**2) (1 + b**2)``,
+    where a and b are the FWHM; of a point it is the flux. For a disk or a ring they are those of
+    the Gaussian with the same second moments; a round disk of 5 beams then peaks at 0.56 of
+    ``snr`` and a ring at 1.24. Companions may be fainter than the least ``snr``, down to the
+    least ``flux_ratio`` of it.
 
     By default a field holds 0.7 sources above 5 rms on average, and 2.7 above 2 rms.
     """

@@ -42,11 +42,11 @@ class SimulatedPairs:
         There is no data where the primary beam is below this.
     seed : int, optional
         Which of the endless series of pairs, 0 or larger. Default 0.
-    version : {1, 2}, optional
-        How pairs are drawn. 1: one after the other on the CPU; the border of the field cuts
-        sources. 2: all at once on the device, from counter-based streams that are the same on
-        every device, so that a GPU makes tens of thousands a second; sources lie whole in the
-        field. The two have the same distribution otherwise, but not the same pairs.
+    version : {2, 1}, optional
+        How pairs are drawn. 2 (default): all at once on the device, from counter-based streams
+        that are the same on every device; sources lie whole in the field. 1, with which the first
+        weights were trained: one after the other on the CPU; the border of the field cuts
+        sources. The two have the same distribution otherwise, but not the same pairs.
     noise_weights : `torch.Tensor` or None, optional
         Shape of ``weights``: power of the noise in the cells of the grid, to any scale. None
         takes ``weights``, which is right for natural weighting alone.
@@ -65,7 +65,7 @@ class SimulatedPairs:
     scale: WorkingScale = field(default_factory=WorkingScale)
     pblimit: float = 0.2
     seed: int = 0
-    version: int = 1
+    version: int = 2
     noise_weights: torch.Tensor | None = None
 
     def __post_init__(self):
@@ -82,6 +82,11 @@ class SimulatedPairs:
                 f"noise_weights have shape {tuple(self.noise_weights.shape)}; expected that of "
                 f"weights, {tuple(self.weights.shape)}"
             )
+        if not 0 < self.field_size <= self.weights.shape[1]:
+            raise ValueError(
+                f"field_size is {self.field_size}; expected 1 to {self.weights.shape[1]}, the "
+                "side of the uv grid"
+            )
         if any(not prior.relative for prior, _ in self.priors):
             raise ValueError("a prior is in Jy and arcsec; expected one of in_units_of(rms, beam)")
         if self.patch_size is not None and not 0 < self.patch_size <= self.field_size:
@@ -95,6 +100,24 @@ class SimulatedPairs:
             )
         self._shares = shares / shares.sum()
         self._makers = {}
+
+    @classmethod
+    def from_bank(cls, bank, **options):
+        """Make pairs of the observations of a bank.
+
+        Parameters
+        ----------
+        bank : `diffsky.instrument.PSFBank`
+            Its weights and its noise weights are taken.
+        **options
+            Everything else.
+
+        Returns
+        -------
+        pairs : `SimulatedPairs`
+            Each pair draws one of the observations.
+        """
+        return cls(bank.weights, noise_weights=bank.noise_weights, **options)
 
     def __len__(self):
         """Zero: there is no end."""

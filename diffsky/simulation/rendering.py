@@ -15,6 +15,7 @@ _NARROWEST = 1.5  # pixels
 _STEP = 1.5  # ratio of the sizes of neighbouring classes of stamps
 _SPACING = 1.2  # of the nodes of a disk or ring, in sigma of the kernel
 _VALUES_AT_ONCE = {"cpu": 2**18, "other": 2**24}
+_NODES_AT_ONCE = 4096
 
 
 def render_sources(sources, owner, n_images, shape, *, pixel=1.0, kernel_fwhm=0.0):
@@ -81,7 +82,7 @@ def render_sources(sources, owner, n_images, shape, *, pixel=1.0, kernel_fwhm=0.
         if name in ("disk", "ring"):
             nodes = _nodes_on(name, half, sigma, flux.device)
             draw = functools.partial(_filled, nodes=nodes, sigma=sigma)
-            values = 2 * len(nodes[0]) * (2 * half + 1)
+            values = 2 * min(len(nodes[0]), _NODES_AT_ONCE) * (2 * half + 1)
         else:
             draw = functools.partial(_gaussian, kernel_fwhm=kernel_fwhm)
             values = (2 * half + 1) ** 2
@@ -207,14 +208,18 @@ def _gaussian(dx, dy, flux, major, minor, pa, *, kernel_fwhm):
 
 def _filled(dx, dy, flux, major, minor, pa, *, nodes, sigma):
     """Elliptical disks or rings convolved with the kernel, shape (n, ny, nx)."""
-    nodes, weights = nodes
     sin, cos = torch.sin(pa)[:, None], torch.cos(pa)[:, None]
-    along, across = major[:, None] / 2 * nodes[:, 0], minor[:, None] / 2 * nodes[:, 1]
-    x, y = -sin * along + cos * across, cos * along + sin * across
-    amplitude = flux[:, None] * weights / (2 * math.pi * sigma**2)
-    columns = _bell(dx[:, None, :] - x[:, :, None], sigma)
-    rows = _bell(dy[:, None, :] - y[:, :, None], sigma) * amplitude[:, :, None]
-    return rows.mT @ columns
+    image = 0
+    for places, weights in zip(*(part.split(_NODES_AT_ONCE) for part in nodes), strict=True):
+        along, across = major[:, None] / 2 * places[:, 0], minor[:, None] / 2 * places[:, 1]
+        x, y = -sin * along + cos * across, cos * along + sin * across
+        amplitude = flux[:, None] * weights / (2 * math.pi * sigma**2)
+        columns = _bell(dx[:, None, :] - x[:, :, None], sigma)
+        rows = _bell(dy[:, None, :] - y[:, :, None], sigma) * amplitude[:, :, None]
+        # Networks train under autocast; the images that they learn from are made in float32.
+        with torch.autocast(rows.device.type, enabled=False):
+            image = image + rows.mT @ columns
+    return image
 
 
 def _bell(offset, sigma):

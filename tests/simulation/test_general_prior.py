@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from diffsky.simulation import PRIORS, GeneralPrior, Prior
 from diffsky.simulation.counter import CounterStreams
+from diffsky.simulation.rendering import render_sources
 from diffsky.simulation.sources import SHAPES, SourceList
 
 GENERAL = PRIORS["general"]
@@ -78,16 +79,27 @@ def test_shares_of_shapes(draw):
     assert np.log(extended.major).mean() == pytest.approx(np.log(0.3 * 5) / 2, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "factor"), [("gaussian", 1.0), ("disk", 4.0), ("ring", 8**0.5)])
-def test_signal_to_noise_is_a_peak(name, factor):
-    """Of the Gaussian with the same second moments, through a beam of unit FWHM."""
+@pytest.mark.parametrize(
+    ("name", "size", "peak"),
+    [("point", 1, 1), ("gaussian", 4, 1), ("disk", 1, 0.97), ("disk", 5, 0.56), ("ring", 5, 1.24)],
+)
+def test_signal_to_noise_as_the_docstring_has_it(name, size, peak):
+    """The peak through a round beam over ``snr``, on 8 pixels per beam."""
     shares = [float(shape == name) for shape in SHAPES]
-    size = (2.0, 2.0)
-    prior = GeneralPrior(shares=shares, snr=(7, 7), size=size, axis_ratio=(0.5, 0.5), pair_share=0)
-    sources = SourceList.join(single(prior, 5))
-    width = 1.0 if name == "gaussian" else 2 * math.sqrt(2 * math.log(2)) / factor
-    expected = 7 * math.sqrt((1 + (2 * width) ** 2) * (1 + width**2))
-    assert_allclose(sources.flux, expected, rtol=1e-6)
+    prior = GeneralPrior(
+        n_sources=(1, 1),
+        shares=shares,
+        snr=(7, 7),
+        size=(size, size),
+        axis_ratio=(1, 1),
+        pair_share=0,
+        empty_share=0,
+    )
+    sources = prior.draw(np.random.default_rng(3))
+    centred = dataclasses.replace(sources, x=np.zeros(1), y=np.zeros(1))
+    image = render_sources(centred, [0], 1, (129, 129), pixel=1 / 8, kernel_fwhm=8)
+    beam_area = math.pi * 8**2 / (4 * math.log(2))
+    assert image.max().item() * beam_area / 7 == pytest.approx(peak, rel=0.01)
 
 
 def test_companions(draw):

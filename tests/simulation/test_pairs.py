@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from diffsky.deconvolution.scaling import WorkingScale
-from diffsky.instrument import grid_uv
+from diffsky.instrument import Instrument, grid_uv, load_psf_bank
 from diffsky.simulation.pairs import SimulatedPairs
 from diffsky.simulation.skymodels import PRIORS, SkyPrior
 
@@ -67,6 +67,38 @@ def test_noise_weights_decide_the_noise_alone(version):
         make_pairs(weights=wide, noise_weights=BANK)
 
 
+def test_bundled_bank(version):
+    """Noise of every entry has the rms and, of Briggs weights too, the power that it should."""
+    bank = load_psf_bank().select([0, 1])
+    assert set(bank.columns["weighting"]) == {"natural", "briggs"}
+    options = {"priors": [(EMPTY, 1.0)], "patch_size": None, "pblimit": 0.0, "version": version}
+    ones = torch.ones(128, 128)
+    for row in (0, 1):
+        one = bank.select([row])
+        noise = dirty_images(SimulatedPairs.from_bank(one, **options), 24)
+        assert noise.std().item() == pytest.approx(1, abs=0.03)
+        expected = Instrument(one.noise_weights[0], ones, 1.0).psf((9, 9))[4, 4:]
+        n = noise.shape[-1]
+        for shift in range(1, 5):
+            alike = (noise[:, :, shift:] * noise[:, :, : n - shift]).mean().item()
+            assert alike == pytest.approx(expected[shift].item(), abs=0.03)
+    mixed = SimulatedPairs.from_bank(bank, priors=[(PRIORS["general"], 1.0)], version=version)
+    assert all(torch.isfinite(part).all() for part in mixed.batch(range(8)))
+
+
+def test_training_in_bfloat16_changes_no_pair(version):
+    """Networks are trained under autocast, and the pairs are made there."""
+    pairs = make_pairs(PRIORS["general"], version=version)
+    expected = pairs.batch(range(6))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close(pairs.batch(range(6)), expected, rtol=0, atol=0)
+
+
+def test_field_larger_than_the_uv_grid():
+    with pytest.raises(ValueError, match="field_size is 129; expected 1 to 128, the side"):
+        make_pairs(field_size=129)
+
+
 def test_shapes(version):
     target, condition = make_pairs(version=version).batch([3, 1, 4])
     assert target.shape == (3, 1, 16, 16)
@@ -111,7 +143,7 @@ def test_repeatable(version):
 def test_pairs_of_a_seed_never_change():
     """Sums and noise of the pairs that weights were trained on."""
     priors = [(PRIORS["independent"].in_units_of(48e-6, 0.854), 0.6), (PRIORS["wide"], 0.4)]
-    pairs = make_pairs(priors=priors, pblimit=0.2, seed=1)
+    pairs = make_pairs(priors=priors, pblimit=0.2, seed=1, version=1)
     target, condition = pairs.batch(range(5))
     sums = [18.723583040293306, 15.277194212190807, 0.0, 5.891626201570034, 0.0]
     rms = [0.45173216954508233, 0.3078232588794433, 0.36196940487209367]

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from diffsky.simulation.counter import CounterStreams
-from diffsky.simulation.skymodels import PRIORS, Prior, SkyPrior, SourceList, render_sources
+from diffsky.simulation.skymodels import (
+    PRIORS,
+    GeneralPrior,
+    Prior,
+    SkyPrior,
+    SourceList,
+    render_sources,
+)
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 KERNEL = 1.7  # pixels
@@ -187,6 +194,18 @@ def test_json_round_trip(prior, seed):
     assert again == prior
     one, other = (p.draw(np.random.default_rng(seed)) for p in (prior, again))
     assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in vars(one))
+
+
+def test_numbers_of_numpy_become_plain():
+    """As an rms that was measured in a float32 image is."""
+    rms, beam = np.float32(48e-6), np.float32(0.854)
+    prior = PRIORS["independent"].in_units_of(rms, beam)
+    again = Prior.from_json(prior.to_json())
+    assert again.flux == pytest.approx((50e-6 / 48e-6, 500e-6 / 48e-6), rel=1e-6)
+    numbers = np.array([1, 5])
+    assert Prior.from_json(SkyPrior(n_sources=numbers).to_json()).n_sources == (1, 5)
+    shares = np.array([1.0, 0, 0, 0])
+    assert Prior.from_json(GeneralPrior(shares=shares).to_json()).shares == (1, 0, 0, 0)
 
 
 def draws(prior, n=1000):
