@@ -102,8 +102,8 @@ def main(pairs, channels, figure):
             (all_, inner, outer), ratio, left = compare(published, image)
             print(
                 f"  {way:13s} correlation {all_:.4f} (within {INNER:g} arcsec {inner:.4f}, beyond "
-                f"{OUTER:g} {outer:.4f}), rms of the published over its {ratio:.4f}, of the difference "
-                f"{left * 1e6:.1f} of {np.nanstd(published) * 1e6:.1f} µJy/beam",
+                f"{OUTER:g} {outer:.4f}), published rms {np.nanstd(published) * 1e6:.1f} µJy/beam, "
+                f"over its own {ratio:.4f}, rms of the difference {left * 1e6:.1f}",
                 flush=True,
             )
         if figure and not number:

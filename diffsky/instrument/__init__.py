@@ -5,7 +5,7 @@ from diffsky._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "antennas": ["AntennaArray", "read_array"],
+        "antennas": ["AntennaArray", "find_array", "read_array"],
         "constructors": [
             "instrument_from_images",
             "instrument_from_measurement_set",

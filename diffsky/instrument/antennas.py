@@ -1,5 +1,6 @@
 """Antenna configurations: where the dishes of an array stand."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import erfa
 import numpy as np
 
-__all__ = ["AntennaArray", "read_array"]
+__all__ = ["AntennaArray", "find_array", "read_array"]
 
 _WGS84 = 1  # erfa's number of the ellipsoid
 
@@ -49,6 +50,49 @@ class AntennaArray:
     latitude: float
 
 
+def find_array(array):
+    """Find an antenna configuration file.
+
+    Parameters
+    ----------
+    array : str or path-like
+        A path, or the name of a file of CASA's ``alma/simmos`` with or without ``.cfg``; names
+        need the extra ``casa``.
+
+    Returns
+    -------
+    path : `pathlib.Path`
+        Of the file.
+
+    Raises
+    ------
+    ImportError
+        If ``array`` is no file and CASA's data are not installed.
+    ValueError
+        If there is none; the message lists similar names.
+    """
+    given = Path(array).expanduser()
+    if given.is_file():
+        return given.resolve()
+    try:
+        import casadata
+    except ImportError as error:
+        raise ImportError(
+            f"array is {str(array)!r}, which is no file; the names of CASA's configurations need "
+            'pip install "diffsky-radio[casa]"'
+        ) from error
+    folder = Path(casadata.datapath) / "alma" / "simmos"
+    names = sorted(path.stem for path in folder.glob("*.cfg"))
+    name = given.name.removesuffix(".cfg")
+    if len(given.parts) == 1 and name in names:
+        return folder / f"{name}.cfg"
+    similar = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    raise ValueError(
+        f"array is {str(array)!r}; expected the path of a .cfg file or one of the {len(names)} "
+        f"names in {folder}, such as {', '.join(similar or names[:5])}"
+    )
+
+
 def read_array(array):
     """Read an antenna configuration file.
 
@@ -74,7 +118,7 @@ def read_array(array):
         If there is no such file, or it has no coordinate system that can be used, unknown
         coordinates of the array, lines that are no antennas, or less than two antennas.
     """
-    path = _find(array)
+    path = find_array(array)
     header, rows = _parse(path)
     places, diameters = np.array([row[:3] for row in rows]), np.array([row[3] for row in rows])
     if not (np.isfinite(places).all() and (diameters > 0).all()):
@@ -91,21 +135,6 @@ def read_array(array):
         found = header.get("coordsys", "none")
         raise ValueError(f"{path}: coordsys is {found!r}; expected XYZ, LOC or ENU")
     return AntennaArray(places, diameters, telescope, float(longitude), float(latitude))
-
-
-def _find(array):
-    path = Path(array).expanduser()
-    if path.is_file():
-        return path
-    from diffsky.simulation._casa_inputs import find_array
-
-    try:
-        return find_array(array)
-    except ImportError as error:
-        raise ImportError(
-            f"array is {str(array)!r}, which is no file; the names of CASA's configurations need "
-            'pip install "diffsky-radio[casa]"'
-        ) from error
 
 
 def _parse(path):

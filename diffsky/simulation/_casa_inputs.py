@@ -1,8 +1,6 @@
 """What a CASA job needs, checked: antenna file, direction, sky, seed, plain values."""
 
-import difflib
 import re
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -10,6 +8,7 @@ from astropy.coordinates import FK4, FK5, ICRS, Galactic, SkyCoord
 from astropy.nddata import NDData
 from astropy.table import Table
 
+from diffsky.instrument.antennas import find_array
 from diffsky.simulation._casa_checks import check_elevation, check_sampling
 from diffsky.simulation.sources import SHAPES
 from diffsky.simulation.user_skies import source_columns
@@ -18,7 +17,6 @@ __all__ = [
     "casa_seed",
     "check_count",
     "check_quantity",
-    "find_array",
     "observation_job",
     "parse_direction",
     "setup_values",
@@ -127,40 +125,6 @@ def setup_values(setup, array):
     check_elevation(values)
     check_sampling(values)
     return values
-
-
-def find_array(array):
-    """Path of an antenna file.
-
-    Parameters
-    ----------
-    array : str or path-like
-        A path, or the name of a file of CASA's ``alma/simmos`` with or without ``.cfg``.
-
-    Returns
-    -------
-    `pathlib.Path`
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message lists similar names.
-    """
-    import casadata
-
-    given = Path(array).expanduser()
-    if given.is_file():
-        return given.resolve()
-    folder = Path(casadata.datapath) / "alma" / "simmos"
-    names = sorted(path.stem for path in folder.glob("*.cfg"))
-    name = given.name.removesuffix(".cfg")
-    if len(given.parts) == 1 and name in names:
-        return folder / f"{name}.cfg"
-    similar = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    raise ValueError(
-        f"array is {str(array)!r}; expected the path of a .cfg file or one of the {len(names)} "
-        f"names in {folder}, such as {', '.join(similar or names[:5])}"
-    )
 
 
 def telescope(array):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.special import j0
 from small_casa import SMALL, needs_casa, point_sky
 
-from diffsky.simulation._casa_inputs import casa_seed, find_array, observation_job, sky_inputs
+from diffsky.instrument import find_array
+from diffsky.simulation._casa_inputs import casa_seed, observation_job, sky_inputs
 from diffsky.simulation.casa import ObservationSetup, observe_uv, read_uv, simulate_observation
 
 

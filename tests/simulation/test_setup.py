@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from small_casa import SMALL, needs_casa
 
 from diffsky.exceptions import DiffskyWarning
+from diffsky.instrument import find_array
 from diffsky.simulation._casa_checks import longest_baseline, warn_small_image
-from diffsky.simulation._casa_inputs import find_array, setup_values
+from diffsky.simulation._casa_inputs import setup_values
 from diffsky.simulation.setup import ObservationSetup
 
 
