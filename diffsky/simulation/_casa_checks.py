@@ -9,7 +9,6 @@ from diffsky.instrument.primary_beam import KNOWN_DISHES, airy_primary_beam
 
 __all__ = ["check_elevation", "check_sampling", "longest_baseline", "warn_small_image"]
 
-_LATITUDES = {"ALMA": -23.03, "ACA": -23.03, "VLA": 34.08, "SMA": 19.82}  # deg
 _LOWEST_ELEVATION = 10.0  # deg; CASA flags what is lower
 _SPEED_OF_LIGHT = 299792458.0  # m / s
 
@@ -47,18 +46,16 @@ def check_sampling(values):
     Raises
     ------
     ValueError
-        If a pixel is larger than half a fringe of the longest baseline, even where it is
-        foreshortened.
+        If a pixel is larger than half a fringe of the longest baseline.
     """
-    shortened = np.sin(np.deg2rad(max(_highest_elevation(values), _LOWEST_ELEVATION)))
-    baseline = longest_baseline(values["antennas"]) * shortened
+    baseline = longest_baseline(values["antennas"])
     if not baseline:
         return
     largest = np.rad2deg(_SPEED_OF_LIGHT / values["frequency"] / (2 * baseline)) * 3600
     if values["cell"] > largest:
         raise ValueError(
             f"cell is {values['cell']:g} arcsec; expected at most {largest:.2g} arcsec, half a "
-            f"fringe of the longest baseline ({baseline:.0f} m as the source sees it, at "
+            f"fringe of the longest baseline ({baseline:.0f} m at "
             f"{values['frequency'] / 1e9:g} GHz)"
         )
 
@@ -117,9 +114,9 @@ def warn_small_image(values, *, stacklevel):
 
 def _highest_elevation(values):
     """Largest elevation during the observation in deg; the zenith where the place is unknown."""
-    if values["telescope"] not in _LATITUDES:
+    if values["latitude"] is None:
         return 90.0
-    latitude, dec = np.deg2rad([_LATITUDES[values["telescope"]], values["dec"]])
+    latitude, dec = np.deg2rad([values["latitude"], values["dec"]])
     half = values["total_time"] / 3600 / 2
     angle = np.deg2rad(15 * (values["hour_angle"] + np.linspace(-half, half, 101)))
     sine = np.sin(latitude) * np.sin(dec) + np.cos(latitude) * np.cos(dec) * np.cos(angle)

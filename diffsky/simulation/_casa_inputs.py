@@ -1,5 +1,6 @@
 """What a CASA job needs, checked: antenna file, direction, sky, seed, plain values."""
 
+import hashlib
 import re
 
 import astropy.units as u
@@ -8,7 +9,7 @@ from astropy.coordinates import FK4, FK5, ICRS, Galactic, SkyCoord
 from astropy.nddata import NDData
 from astropy.table import Table
 
-from diffsky.instrument.antennas import find_array
+from diffsky.instrument.antennas import find_array, read_array
 from diffsky.simulation._casa_checks import check_elevation, check_sampling
 from diffsky.simulation.sources import SHAPES
 from diffsky.simulation.user_skies import source_columns
@@ -91,7 +92,8 @@ def setup_values(setup, array):
     -------
     dict
         Frequencies in Hz, times in s, hour angle in h, pwv in mm, cell in arcsec, angles in deg;
-        "antennas" is the text of the antenna file and "telescope" the name in its header.
+        "antennas" is the text of the antenna file, "telescope" the name in its header and
+        "latitude" that of the array, None where the file does not say it.
 
     Raises
     ------
@@ -120,11 +122,20 @@ def setup_values(setup, array):
         "image_size": int(setup.image_size),
         "pblimit": float(setup.pblimit),
         "telescope": telescope(array),
+        "latitude": _latitude(array),
         "antennas": array.read_text(errors="replace"),
     }
+    values["antennas_sha256"] = hashlib.sha256(values["antennas"].encode()).hexdigest()
     check_elevation(values)
     check_sampling(values)
     return values
+
+
+def _latitude(array):
+    try:
+        return round(read_array(array).latitude, 6)
+    except ValueError:  # for CASA to judge
+        return None
 
 
 def telescope(array):

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from diffsky.simulation._casa_process import CasaError
@@ -11,6 +11,7 @@ from diffsky.simulation._pair_maker import PairMaker
 
 __all__ = ["ClusterRun", "LocalRun", "close_pool", "run_task"]
 
+_RESTING = 300  # s until processes without work end: a client that died does not end them
 _AHEAD = 2  # tasks that a thread of a cluster's worker has or waits for
 _TOLERATED = (CasaError, ValueError, OSError)  # of one pair; the others go on
 
@@ -23,12 +24,14 @@ class _Pool:
         self._makers, self._idle = [], []
         self._closed = False
         self._lock = threading.Lock()
+        self._timer = None
 
     @contextlib.contextmanager
     def maker(self):
         with self._lock:
             if self._closed:
                 raise CasaError("the run was stopped")
+            self._stop_timer()
             if not self._idle:
                 self._idle.append(PairMaker(work_dir=self._work_dir))
                 self._makers.append(self._idle[-1])
@@ -36,11 +39,30 @@ class _Pool:
         try:
             yield maker
         finally:
-            self._idle.append(maker)
+            with self._lock:
+                self._idle.append(maker)
+                if len(self._idle) == len(self._makers):
+                    self._timer = threading.Timer(_RESTING, self._release)
+                    self._timer.daemon = True
+                    self._timer.start()
+
+    def _release(self):
+        """End all processes, for as long as there is nothing to do."""
+        with self._lock:
+            if len(self._idle) < len(self._makers):
+                return
+            makers, self._makers, self._idle = self._makers, [], []
+        for maker in makers:
+            maker.close()
+
+    def _stop_timer(self):
+        if self._timer is not None:
+            self._timer.cancel()
 
     def close(self):
         with self._lock:
             self._closed = True
+            self._stop_timer()
         while self._makers:
             self._makers.pop().close()
 
@@ -90,24 +112,7 @@ def close_pool(run):
     _pool(run, None).close()
 
 
-class _Run:
-    """Where tasks are submitted to."""
-
-    def __init__(self, options):
-        self._run = uuid.uuid4().hex
-        self._options = options
-
-    def submit(self, task, log_file):
-        """Start a task or queue it.
-
-        Returns
-        -------
-        `concurrent.futures.Future`
-        """
-        return self._executor.submit(run_task, self._run, task, log_file, self._options)
-
-
-class LocalRun(_Run):
+class LocalRun:
     """Threads of this process, each with a CASA process.
 
     Parameters
@@ -121,9 +126,23 @@ class LocalRun(_Run):
     tolerated = _TOLERATED
 
     def __init__(self, workers, options):
-        super().__init__(options)
+        self._run, self._options = uuid.uuid4().hex, options
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="diffsky-casa")
         self.slots = workers + 1
+
+    def submit(self, task, log_file):
+        """Start a task or queue it.
+
+        Parameters
+        ----------
+        task, log_file
+            Of `run_task`.
+
+        Returns
+        -------
+        `concurrent.futures.Future`
+        """
+        return self._executor.submit(run_task, self._run, task, log_file, self._options)
 
     def stop(self, pending):
         """End all that runs."""
@@ -134,7 +153,7 @@ class LocalRun(_Run):
         _pools.pop(self._run)
 
 
-class ClusterRun(_Run):
+class ClusterRun:
     """Workers of a dask cluster, each with a CASA process per thread.
 
     Parameters
@@ -148,10 +167,38 @@ class ClusterRun(_Run):
     def __init__(self, client, options):
         from distributed.scheduler import KilledWorker
 
-        super().__init__(options)
+        self._run, self._options = uuid.uuid4().hex, options
         self.tolerated = (*_TOLERATED, KilledWorker)
         self._client = client
-        self._executor = client.get_executor(pure=False)
+
+    def submit(self, task, log_file):
+        """Start a task or queue it.
+
+        dask's own executor leaves a future without an end where its result cannot be fetched.
+
+        Parameters
+        ----------
+        task, log_file
+            Of `run_task`.
+
+        Returns
+        -------
+        `concurrent.futures.Future`
+        """
+        theirs = self._client.submit(run_task, self._run, task, log_file, self._options, pure=False)
+        ours = Future()
+
+        async def pass_on():
+            try:
+                result, error = await self._client.gather(theirs, asynchronous=True), None
+            except BaseException as raised:
+                result, error = None, raised
+            if ours.set_running_or_notify_cancel():
+                ours.set_result(result) if error is None else ours.set_exception(error)
+
+        ours.add_done_callback(lambda future: future.cancelled() and theirs.cancel())
+        self._client.loop.add_callback(pass_on)
+        return ours
 
     @property
     def slots(self):
@@ -162,4 +209,5 @@ class ClusterRun(_Run):
         """End all that runs on the workers that there are."""
         for future in pending:
             future.cancel()
-        self._client.run(close_pool, self._run, on_error="ignore")
+        with contextlib.suppress(Exception):  # a cluster that is gone: what went wrong is known
+            self._client.run(close_pool, self._run, on_error="ignore")

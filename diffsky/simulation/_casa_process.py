@@ -33,6 +33,8 @@ _LAST_LINES = 20
 _LONGEST_LINE = 200
 _HARMLESS = ("MeasTable::dUTC",)  # the age of the leap-second table
 _SCRATCH_BYTES = 4 * 2**30
+# One core each: with more threads, every pair takes longer.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONNODEBUGRANGES": "1"}
 _logger = logging.getLogger(__name__)
 
 
@@ -82,7 +84,7 @@ def require_casa():
     missing = [name for name in _PACKAGES if not _is_installed(name)]
     if missing:
         raise ImportError(
-            f"simulating observations needs CASA, but {', '.join(missing)} is not installed: "
+            f"this needs CASA, but {', '.join(missing)} is not installed: "
             'pip install "diffsky-radio[casa]" (Python 3.11 or 3.12)'
         )
 
@@ -237,7 +239,7 @@ class CasaProcess:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", str(_WORKER)],
                     cwd=self._scratch,
-                    env={**os.environ, "MPLBACKEND": "Agg", "PYTHONNODEBUGRANGES": "1"},
+                    env={**_ENVIRONMENT, **os.environ, "MPLBACKEND": "Agg"},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stream,
@@ -272,7 +274,9 @@ class CasaProcess:
             process.wait()
             process.stdin.close()
             process.stdout.close()
+        if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
 
 
 def _end(process):

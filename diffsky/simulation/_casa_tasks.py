@@ -192,7 +192,8 @@ def require_signal(measurement_set):
         table.close()
     raise Refused(
         "every visibility that CASA predicted is zero or flagged; "
-        "expected a source within the primary beam"
+        "expected a source within the primary beam and above the horizon, and antennas whose "
+        "primary beam CASA knows"
     )
 
 

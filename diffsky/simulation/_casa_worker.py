@@ -14,11 +14,10 @@ import io
 import json
 import os
 import queue
-import shutil
 import signal
+import subprocess
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 
@@ -27,7 +26,6 @@ import numpy as np
 HERE = Path(__file__).parent
 TASKS = HERE / "_casa_tasks.py"
 GRACE = 10  # s
-REMOVALS = 20
 
 
 def main():
@@ -35,43 +33,35 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what is printed goes to the log of each job
     sys.path.append(str(HERE))  # at the end: no file here hides a module
-    jobs, at_work, abandoned = queue.SimpleQueue(), [], threading.Event()
-    threading.Thread(target=watch, args=(jobs, at_work, abandoned), daemon=True).start()
+    jobs = queue.SimpleQueue()
+    threading.Thread(target=watch, args=(jobs,), daemon=True).start()
     while True:
-        folder = jobs.get()
-        at_work[:] = [folder]
         try:
-            answer = run(Path(folder))
+            answer = run(Path(jobs.get()))
         except BaseException:
-            if not abandoned.is_set():  # else `watch` took the folder away, and is not done
-                traceback.print_exc()
-                os._exit(1)
-        else:
-            at_work.clear()
-            with contextlib.suppress(BrokenPipeError):
-                print(json.dumps(answer), file=answers, flush=True)
+            traceback.print_exc()
+            os._exit(1)
+        with contextlib.suppress(BrokenPipeError):  # `watch` knows, too
+            print(json.dumps(answer), file=answers, flush=True)
 
 
-def watch(jobs, at_work, abandoned):
+def watch(jobs):
     """Hand on the jobs; when no one is left to give any, leave nothing behind."""
-    scratch = []
+    folders = []
     for line in io.FileIO(0, closefd=False):
         order = json.loads(line)
-        scratch = [order["scratch"]]
+        folders = [order["folder"], order["scratch"]]
         jobs.put(order["folder"])
-    abandoned.set()
-    for folder in (*at_work, *scratch):
-        remove(folder)
+    if folders:
+        # CASA may be writing there, and dies of it where they vanish: they go after this process,
+        # the only writer of the pipe.
+        subprocess.Popen(
+            ["/bin/sh", "-c", 'cat; rm -rf -- "$@"', "sh", *folders],
+            stdin=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
     os._exit(1)
-
-
-def remove(folder):
-    """Remove a folder that the other thread may still write to."""
-    for _ in range(REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder):
-            return
-        time.sleep(0.1)
 
 
 def run(folder):

@@ -66,8 +66,7 @@ class PairTask:
         "number".
     setup, reference : `ObservationSetup`
         That of the pair, and the one whose field, noise and beam the prior draws for.
-    sky : `Prior` or a sky
-        As `resolve_sky` takes it.
+    sky : `Prior` or `Sky`
     kernel_beams : float
         FWHM in beams of the Gaussian that the truth is convolved with.
     reference_job : dict or None
@@ -119,8 +118,7 @@ class PairMaker:
         `SimulatedPair`
         """
         options = {"timeout": timeout, "retries": retries, "log_file": log_file}
-        drawn = isinstance(task.sky, Prior)
-        sky = self._draw(task, options) if drawn else resolve_sky(task.sky, task.setup)
+        sky = self._draw(task, options) if isinstance(task.sky, Prior) else task.sky
         arrays, values = self._observe(task.job, sky.inputs(task.setup), options)
         parts = observation_parts(task.job, task.setup, arrays, values)
         return finish_pair(parts, sky, task.setup, kernel_beams=task.kernel_beams)

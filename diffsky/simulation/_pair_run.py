@@ -15,6 +15,7 @@ __all__ = ["TIMEOUT", "RunOptions", "run_orders"]
 
 TIMEOUT = 300 * u.s
 _HOPELESS = 8  # failures without a single success
+_STREAK = 32  # failures one after the other, after some
 _NAMED = 10
 
 
@@ -78,7 +79,7 @@ def run_orders(orders, options, *, total, stacklevel):
     Raises
     ------
     CasaError
-        If the first 8 pairs, or all of them, failed.
+        If the first 8 pairs, 32 one after the other, or all of them, failed.
 
     Warns
     -----
@@ -90,12 +91,12 @@ def run_orders(orders, options, *, total, stacklevel):
     if not orders:
         return
     disable = None if options.progress is None else not options.progress
-    failures, made, pending, waiting = {}, 0, {}, iter(orders)
+    outcome, pending, waiting = _Outcome(), {}, iter(orders)
     run = options.start()
     with tqdm(total=total, initial=total - len(orders), unit="pair", disable=disable) as bar:
         try:
             while True:
-                _submit(waiting, pending, run, options, failures, made)
+                _submit(waiting, pending, run, options, outcome)
                 if not pending:
                     break
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -104,49 +105,65 @@ def run_orders(orders, options, *, total, stacklevel):
                     try:
                         pair = future.result()
                     except run.tolerated as error:
-                        failures[label, number] = error
+                        outcome.failed(label, number, error)
                         continue
                     store.write(number, pair)
-                    made += 1
-                _give_up(failures, made, _HOPELESS)
+                    outcome.stored()
+                outcome.give_up(_HOPELESS)
         finally:
             run.stop(pending)
-    _give_up(failures, made, 1)
-    if failures:
-        warnings.warn(_describe(failures, made), DiffskyWarning, stacklevel=stacklevel + 1)
+    outcome.give_up(1)
+    if outcome.failures:
+        warnings.warn(outcome.describe(), DiffskyWarning, stacklevel=stacklevel + 1)
 
 
-def _submit(waiting, pending, run, options, failures, made):
+def _submit(waiting, pending, run, options, outcome):
     """Submit as many pairs as there is room for."""
     while len(pending) < run.slots and (order := next(waiting, None)) is not None:
         _, series, number, label = order
         try:
             task = series.task(number)
         except ValueError as error:  # of a set-up that was drawn
-            failures[label, number] = error
-            _give_up(failures, made, _HOPELESS)
+            outcome.failed(label, number, error)
+            outcome.give_up(_HOPELESS)
             continue
         pending[run.submit(task, options.log_file(label, number))] = order
 
 
-def _give_up(failures, made, limit):
-    if not made and len(failures) >= limit:
-        error = next(reversed(failures.values()))
-        message = f"all {len(failures)} pairs that were tried failed, the last of them: {error}"
+class _Outcome:
+    """What became of the pairs of one run."""
+
+    def __init__(self):
+        self.failures, self.made, self._streak = {}, 0, 0
+
+    def failed(self, label, number, error):
+        self.failures[label, number] = error
+        self._streak += 1
+
+    def stored(self):
+        self.made += 1
+        self._streak = 0
+
+    def give_up(self, limit):
+        """Raise where no pair, of at least so many, or none of the last 32 was made."""
+        if self.made and self._streak < _STREAK or len(self.failures) < limit:
+            return
+        error = next(reversed(self.failures.values()))
+        which = f"the last {self._streak}" if self.made else f"all {len(self.failures)}"
+        message = f"{which} pairs that were tried failed, the last of them: {error}"
         raise CasaError(message, getattr(error, "log_file", None)) from error
 
-
-def _describe(failures, made):
-    named = []
-    for (label, number), error in list(failures.items())[:_NAMED]:
-        log = getattr(error, "log_file", None)
-        reason = str(error).partition("\n")[0] if log is None else f"log {log}"
-        named.append(f"{label}{' ' if label else ''}{number} ({reason})")
-    more = f" and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-    return (
-        f"{len(failures)} of {len(failures) + made} pairs failed in all tries and are left out: "
-        f"{', '.join(named)}{more}. The same call tries them again"
-    )
+    def describe(self):
+        named = []
+        for (label, number), error in list(self.failures.items())[:_NAMED]:
+            log = getattr(error, "log_file", None)
+            reason = str(error).partition("\n")[0] if log is None else f"log {log}"
+            named.append(f"{label}{' ' if label else ''}{number} ({reason})")
+        more = f" and {len(self.failures) - _NAMED} more" if len(self.failures) > _NAMED else ""
+        return (
+            f"{len(self.failures)} of {len(self.failures) + self.made} pairs failed in all tries "
+            f"and are left out: {', '.join(named)}{more}. The same call tries them again"
+        )
 
 
 def _absolute(path):

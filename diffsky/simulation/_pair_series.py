@@ -1,11 +1,14 @@
 """A series of pairs: what decides each of them."""
 
+import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from diffsky.exceptions import DiffskyWarning
 from diffsky.simulation._casa_checks import warn_small_image
 from diffsky.simulation._casa_inputs import casa_seed, observation_job
 from diffsky.simulation._casa_results import plain_parameters
@@ -13,8 +16,9 @@ from diffsky.simulation._pair_maker import PairTask, resolve_sky, stream
 from diffsky.simulation._prior import Prior
 from diffsky.simulation.setup import ObservationSetup
 
-__all__ = ["PairSeries", "check_stored", "open_store"]
+__all__ = ["PairSeries", "check_stored", "missing_numbers", "open_store"]
 
+_COMPARED = 32
 _NOISE = ("independent", "casa-default", "none")
 
 
@@ -84,10 +88,13 @@ class PairSeries:
         setup = self._setup(number)
         reference = setup if self.reference is None else self.reference
         prior = isinstance(self.skies, Prior)
+        sky = self.skies if prior else self._resolve(number, setup)
         job = {
             "series": int(self.seed),
             "number": int(number),
             "prior": json.dumps(self.skies.to_dict()) if prior else None,
+            "sky_sha256": None if prior else _digest(sky.inputs(setup)),
+            "kernel_beams": float(self.kernel_beams),
             **self._job(setup),
             "seed": self._noise_seed(number),
         }
@@ -97,9 +104,15 @@ class PairSeries:
             setup=setup,
             reference=reference,
             reference_job=self._job(reference) if relative else None,
-            sky=self.skies if prior else self.skies[number % len(self.skies)],
+            sky=sky,
             kernel_beams=float(self.kernel_beams),
         )
+
+    def _resolve(self, number, setup):
+        """The sky of a pair, read here: workers need not see the files of this machine."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DiffskyWarning)  # `check` has said it
+            return resolve_sky(self.skies[number % len(self.skies)], setup)
 
     def _setup(self, number):
         if isinstance(self.setups, ObservationSetup):
@@ -139,7 +152,7 @@ def open_store(store):
 
 
 def check_stored(series, store):
-    """Refuse a store whose pairs are of another series.
+    """Refuse a store whose pairs are of another series, by some of them.
 
     Parameters
     ----------
@@ -149,10 +162,12 @@ def check_stored(series, store):
     Raises
     ------
     ValueError
-        If its first or last pair of the series has other parameters.
+        If a pair that was looked at has other parameters: the first, the last and up to 30 in
+        between.
     """
     numbers = [number for number in store.numbers() if number < series.n]
-    for number in {*numbers[:1], *numbers[-1:]}:
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), _COMPARED)).astype(int)
+    for number in (numbers[place] for place in places):
         found = store.parameters(number)
         expected = plain_parameters(series.task(number).job, {"casa_version": None})
         del expected["casa_version"]
@@ -163,6 +178,27 @@ def check_stored(series, store):
                 f"{store.path} holds a pair {number} made with {name} {found.get(name)!r}; "
                 f"expected {expected[name]!r}, or another store"
             )
+
+
+def missing_numbers(series, store):
+    """Numbers of the pairs of a series that a store lacks, those after its last one first.
+
+    A gap may be a pair that fails whenever it is tried, and must not keep the others from being
+    made.
+    """
+    stored = store.numbers()
+    last, stored = max(stored, default=-1), set(stored)
+    numbers = [number for number in range(series.n) if number not in stored]
+    return sorted(numbers, key=lambda number: number < last)
+
+
+def _digest(arrays):
+    """Checksum of arrays by name."""
+    whole = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        whole.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return whole.hexdigest()
 
 
 def _check_count(name, value, least):

@@ -7,6 +7,7 @@ import numpy as np
 
 __all__ = ["load_plain_pickle"]
 
+_DEEPEST = 12  # levels of dicts and lists; those of D24 have 4
 _DTYPES = ("b1", "O8", *(f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)))
 
 
@@ -107,11 +108,23 @@ def _read_scalar(dtype, raw):
 
 
 def _check_plain(value, path):
-    """Refuse what the readers above leave behind where a file uses them in another way."""
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple):
-        for item in value:
-            _check_plain(item, path)
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError(f"{path} holds a {type(value).__name__}; expected plain values")
+    """Refuse what the readers above leave behind where a file uses them in another way.
+
+    Containers are looked into level by level, each once: a small file can hold one in many places,
+    or in itself.
+    """
+    level = [value]
+    for _ in range(_DEEPEST):
+        containers = {}
+        for one in level:
+            if isinstance(one, dict | list | tuple):
+                containers[id(one)] = one
+            elif one is not None and not isinstance(one, bool | int | float | str):
+                raise ValueError(f"{path} holds a {type(one).__name__}; expected plain values")
+        level = [one for found in containers.values() for one in _content(found)]
+    if level:
+        raise ValueError(f"{path} is nested deeper than {_DEEPEST} levels")
+
+
+def _content(container):
+    return [*container, *container.values()] if isinstance(container, dict) else container

@@ -196,7 +196,7 @@ def place_group(fresh, target, scratch, verify):
     scratch : `pathlib.Path`
         Where a damaged group goes that was there.
     verify : callable
-        Without arguments; raises `DamagedError` where what is at the target is not whole.
+        Takes a folder; raises `DamagedError` where the group in it is not whole.
 
     Returns
     -------
@@ -209,14 +209,22 @@ def place_group(fresh, target, scratch, verify):
             return True
         if not target.exists():
             break
-        try:
-            verify()
-        except DamagedError:
-            with contextlib.suppress(FileNotFoundError):  # another writer was faster
-                os.rename(target, scratch / f"damaged-{uuid.uuid4().hex}")
-        else:
+        if _is_whole(target, verify):
             return False
+        aside = scratch / f"damaged-{uuid.uuid4().hex}"
+        with contextlib.suppress(OSError):  # another writer was faster
+            os.rename(target, aside)
+            if _is_whole(aside, verify):  # so it was, and this is its group
+                os.rename(aside, target)
     os.rename(fresh, target)
+    return True
+
+
+def _is_whole(folder, verify):
+    try:
+        verify(folder)
+    except DamagedError:
+        return False
     return True
 
 

@@ -47,7 +47,7 @@ def prepare_pair(pair, *, scale, pblimit):
         mask=~(np.nan_to_num(pair.primary_beam.data) > pblimit),
     )
     gain, rms = prepared.primary_beam_working, prepared.rms_working
-    if len(pair.sources):
+    if len(pair.sources) or not np.any(pair.sky.data):
         sources = _working_sources(pair.sources, prepared)
         sky = _rendered(sources, gain.shape, scale.kernel_fwhm)
         largest = _largest_flux(sources, gain, rms)

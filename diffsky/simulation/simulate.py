@@ -6,7 +6,7 @@ from diffsky.simulation._casa_process import require_casa, run_job
 from diffsky.simulation._casa_results import observation_parts
 from diffsky.simulation._pair_maker import KERNEL_BEAMS, finish_pair, resolve_sky
 from diffsky.simulation._pair_run import TIMEOUT, RunOptions, run_orders
-from diffsky.simulation._pair_series import PairSeries, check_stored, open_store
+from diffsky.simulation._pair_series import PairSeries, check_stored, missing_numbers, open_store
 
 __all__ = ["simulate_pair", "simulate_pairs"]
 
@@ -101,6 +101,7 @@ def simulate_pair(
         work_dir=work_dir,
         keep=keep_measurement_set,
     )
+    job["kernel_beams"] = float(kernel_beams)
     parts = observation_parts(job, setup, arrays, values)
     kept = folder / values["measurement_set"] if keep_measurement_set else None
     return finish_pair(parts, resolved, setup, kernel_beams=kernel_beams, measurement_set=kept)
@@ -126,14 +127,15 @@ def simulate_pairs(
 ):
     """Make many pairs with CASA, each stored when it is done.
 
-    Pair k of a seed is always the same, whoever makes it and in whatever order: the stream of
-    (seed, k) decides its sky, its set-up and its noise. Pairs that are whole in the store are left
+    Pair k of a seed is always the same to rounding, whoever makes it and in whatever order: the
+    stream of (seed, k) decides its sky, its set-up and its noise. Pairs that are whole in the store are left
     as they are, so the same call continues what was interrupted, and one with a larger ``n``
     appends.
 
     CASA runs in processes of its own, one per thread. Each keeps the empty measurement sets of
     the set-ups that it used last (4 GiB), so that a pair takes the time of its sky, its noise and
-    its image alone. The images are those of simobserve, bit by bit.
+    its image alone. The images are those of simobserve, bit by bit where a process has observed
+    nothing before; otherwise CASA's uv points differ in their tenth digit.
 
     Parameters
     ----------
@@ -194,7 +196,8 @@ def simulate_pairs(
         Before CASA is started, if an argument, a set-up or a sky is none, as `simulate_pair` has
         it, or if the store holds a pair of the series made from something else.
     CasaError
-        If the first 8 pairs, or all that were to be made, failed.
+        If the first 8 pairs, or 32 of them one after the other, or all that were to be made,
+        failed.
     OSError
         If a pair cannot be stored; those that were stored stay.
 
@@ -227,8 +230,7 @@ def simulate_pairs(
     series.check(stacklevel=2)
     store = open_store(store)
     check_stored(series, store)
-    stored = set(store.numbers())
-    orders = [(store, series, number, "") for number in range(series.n) if number not in stored]
+    orders = [(store, series, number, "") for number in missing_numbers(series, store)]
     run_orders(orders, options, total=series.n, stacklevel=2)
     return store
 

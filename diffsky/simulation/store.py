@@ -151,9 +151,7 @@ class PairStore:
             with scratch_folder(self.path) as scratch:
                 self._write_setup(setup, scratch)
                 write_group(scratch / target.name, own)
-                stored = place_group(
-                    scratch / target.name, target, scratch, lambda: self._verify_pair(number)
-                )
+                stored = place_group(scratch / target.name, target, scratch, self._verify_folder)
         except OSError as error:
             message = f"cannot store pair {number} in {self.path}: {error.strerror or error}"
             raise OSError(error.errno, message) from error
@@ -244,7 +242,7 @@ class PairStore:
             return self._verify_setup(address)
         except DamagedError:
             write_group(scratch / address, setup)
-        place_group(scratch / address, target, scratch, lambda: verify_group(target))
+        place_group(scratch / address, target, scratch, verify_group)
         self._whole_setups.add(address)
         self._verify(self.damaged)
 
@@ -257,7 +255,10 @@ class PairStore:
         return True
 
     def _verify_pair(self, number):
-        attributes = verify_group(self._folder(number))
+        return self._verify_folder(self._folder(number))
+
+    def _verify_folder(self, folder):
+        attributes = verify_group(folder)
         self._verify_setup(attributes["setup"])
         return attributes
 

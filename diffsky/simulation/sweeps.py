@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import astropy.units as u
@@ -12,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from diffsky.simulation._casa_process import require_casa
 from diffsky.simulation._pair_maker import KERNEL_BEAMS
 from diffsky.simulation._pair_run import TIMEOUT, RunOptions, run_orders
-from diffsky.simulation._pair_series import PairSeries, check_stored, open_store
+from diffsky.simulation._pair_series import PairSeries, check_stored, missing_numbers, open_store
 from diffsky.simulation.setup import ObservationSetup
 
 __all__ = ["PWV_OCTILES", "pwv_sweep", "sweep"]
@@ -150,13 +151,11 @@ def sweep(
     for label, one in series.items():
         check_stored(one, stores[label])
     count = next(iter(series.values())).n
-    stored = {label: set(one.numbers()) for label, one in stores.items()}
-    orders = [
-        (stores[label], one, number, label)
-        for number in range(count)
+    columns = (
+        [(stores[label], one, number, label) for number in missing_numbers(one, stores[label])]
         for label, one in series.items()
-        if number not in stored[label]
-    ]
+    )
+    orders = [order for row in zip_longest(*columns) for order in row if order is not None]
     run_orders(orders, options, total=count * len(series), stacklevel=2)
     return [(getattr(setups[label], parameter), stores[label]) for label in series]
 

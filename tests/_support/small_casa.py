@@ -58,7 +58,7 @@ def start_python(code, **options):
 
 def environment(options):
     """That of this process and the package under test."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **options}
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
+import psutil
 import pytest
 from small_casa import (
     SMALL,
@@ -86,6 +87,28 @@ def test_jobs_share_a_process_and_have_their_own_logs(process, script, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.log", "two.log"]
     with pytest.raises(CasaError, match="was closed"):
         process.run(job, inputs=inputs, timeout=300, log_file=log)
+
+
+@needs_casa
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("3", "3")])
+def test_one_core_unless_the_user_says_otherwise(process, script, monkeypatch, given, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    job = {"script": script, "task": "say", "word": "one"}
+    pid = process.run(job, inputs={"x": np.zeros(1)}, timeout=300)[1]["pid"]
+    assert psutil.Process(pid).environ()["OMP_NUM_THREADS"] == expected
+
+
+@needs_casa
+def test_a_process_that_cannot_start_leaves_nothing(process, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr("diffsky.simulation._casa_process.subprocess.Popen", fail)
+    with pytest.raises(OSError, match="no more processes"):
+        process.run({"task": "say"}, timeout=300, work_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_casa

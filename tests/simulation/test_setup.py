@@ -89,6 +89,17 @@ def test_cell_that_undersamples_the_beam():
     values_of(replace(SMALL, cell=0.6 * fringe * u.arcsec, frequency=150 * u.GHz))
 
 
+@needs_casa
+def test_cell_of_a_low_source():
+    """North-south baselines are foreshortened at low elevation, east-west ones are not."""
+    longest = longest_baseline(find_array(SMALL.array).read_text())
+    fringe = np.rad2deg(299792458 / 230e9 / longest) * 3600
+    low = replace(SMALL, direction=SkyCoord(150, 40, unit="deg"))
+    values_of(replace(low, cell=0.49 * fringe * u.arcsec))
+    with pytest.raises(ValueError, match="half a fringe"):
+        values_of(replace(low, cell=0.6 * fringe * u.arcsec))
+
+
 def test_longest_baseline():
     text = "# observatory=ALMA\n# x y z diam pad\n0 0 0 12. A\n3 4 0 12. B\n1 1 1 12. C\n"
     assert longest_baseline(text) == 5
@@ -114,6 +125,19 @@ def test_direction_below_the_horizon(declination, hour_angle):
     )
     with pytest.raises(ValueError, match="deg of elevation at ALMA"):
         values_of(setup)
+
+
+@needs_casa
+@pytest.mark.parametrize(
+    ("array", "declination"),
+    [("atca_6a", 70), ("meerkat", 60), ("ngvla-main-revC", -60), ("vla.a", -60)],
+)
+def test_horizon_of_other_telescopes(array, declination):
+    below = replace(SMALL, array=array, direction=SkyCoord(150, declination, unit="deg"))
+    with pytest.raises(ValueError, match="deg of elevation at"):
+        values_of(below)
+    above = replace(below, direction=SkyCoord(150, -declination, unit="deg"), cell=0.1 * u.mas)
+    assert values_of(above)["latitude"] * declination < 0
 
 
 @needs_casa
