@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from diffsky import __version__
+from diffsky._simulate_command import draw_pairs, make_setup, setup_options
 
 __all__ = ["main"]
 
@@ -178,6 +179,39 @@ def _predict(image, output, seed, overwrite, **options):
     click.echo()
     click.echo(format_catalog(catalog))
     _name_folder(folder, seed, step)
+
+
+@main.command("simulate", short_help="Make training pairs with CASA.")
+@click.argument("store", type=click.Path())
+@click.option("--n", type=click.IntRange(min=1), required=True, help="Pairs, with those there are.")
+@click.option(
+    "--prior", default="independent", show_default=True, help="Name of a sky prior, or JSON file."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CASA processes, of one core each.",
+)
+@click.option("--log-dir", type=click.Path(), help="Folder for CASA's logs, one per pair.")
+@setup_options
+def _simulate(store, n, prior, seed, workers, log_dir, **options):
+    """Make pairs of a dirty image and its true sky with CASA, into the folder STORE.
+
+    Each has its own sky and its own noise. The same command goes on where it was interrupted,
+    and with a larger --n it appends.
+    """
+    step = _start(f"diffsky simulate {store} with seed {seed}")
+    with _plain_warnings():
+        setup = make_setup(options)
+        step("observing with CASA")
+        pairs = draw_pairs(
+            store, setup, prior=prior, n=n, seed=seed, workers=workers, log_dir=log_dir
+        )
+    click.echo(f"{len(pairs)} pairs in {store}")
+    step("done")
 
 
 def _observe_and_predict(seed, n_samples, weights, step):

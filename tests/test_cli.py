@@ -20,11 +20,13 @@ from click.testing import CliRunner
 
 import diffsky
 from diffsky import DiffskyWarning, DiffusionDeconvolver, cli
+from diffsky._simulate_command import QUANTITIES
 from diffsky.backend import PRECISIONS
 from diffsky.catalog import match_catalogs, read_catalog
 from diffsky.cli import main
 from diffsky.deconvolution import STRATEGIES, get_preset
 from diffsky.diffusion import Denoiser, build_network
+from diffsky.simulation import ObservationSetup, PairStore, SkyPrior
 
 ROOT = Path(__file__).resolve().parents[1]
 RMS = 4e-5
@@ -362,3 +364,55 @@ def test_the_demo_from_start_to_end(weights, tmp_path):
     rms = 1.4826 * np.nanmedian(np.abs(one.data - np.nanmedian(one.data)))
     assert 3e-5 < rms < 7e-5  # D24's published images have 4.64e-5 to 4.94e-5
     assert (first / "overview.png").read_bytes()[:4] == b"\x89PNG"
+
+
+SMALL_OPTIONS = (
+    "--image-size", "64", "--cell", "0.2arcsec", "--total-time", "1min", "--integration", "60s",
+    "--pblimit", "0.9",
+)  # fmt: skip
+
+
+@needs_casa
+@pytest.mark.slow
+def test_simulate_makes_pairs_and_appends(tmp_path):
+    prior = SkyPrior(n_sources=(2, 2), flux=(0.01, 0.05), half_width=4.0)
+    (tmp_path / "prior.json").write_text(prior.to_json())
+    store = tmp_path / "pairs"
+    options = ("--prior", tmp_path / "prior.json", "--hour-angle", "-1h", *SMALL_OPTIONS)
+    for n in (1, 2):
+        result = run("simulate", store, "--n", n, *options)
+        assert result.exit_code == 0, result.output
+        assert f"{n} pairs in {store}" in result.stdout
+    pairs = PairStore(store, mode="r")
+    assert [len(pairs.read(number).sources) for number in (0, 1)] == [2, 2]
+    assert pairs.parameters(0)["hour_angle"] == -1
+    assert pairs.parameters(0)["cell"] == pytest.approx(0.2)
+    result = run("simulate", store, "--n", 2, *options, "--pwv", "3mm")
+    assert result.exit_code == 1
+    assert "made with pwv 1.796; expected 3" in last_line(result)
+
+
+@needs_casa
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--frequency", "230"], "'230' has no unit; expected a quantity such as 230GHz"),
+        (["--frequency", "230arcsec"], "frequency"),
+        (["--prior", "nowhere.json"], "prior is 'nowhere.json'; expected one of independent"),
+        (["--direction", "150.119 2.2"], "direction is '150.119 2.2'; expected a SkyCoord"),
+        (["--array", "alma.cycle5.33"], "alma.cycle5.3"),
+        (["--n", "0"], "0 is not in the range"),
+    ],
+)
+def test_simulate_refuses_before_it_starts(options, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffsky.simulation._casa_process.subprocess.Popen", None)
+    result = run("simulate", tmp_path / "pairs", "--n", 1, *SMALL_OPTIONS, *options)
+    assert result.exit_code in (1, 2)
+    assert text in last_line(result)
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_simulate_has_the_defaults_of_the_setup():
+    default = ObservationSetup()
+    for name, text in QUANTITIES.items():
+        assert u.Quantity(text.replace("0h", "0hourangle")) == getattr(default, name)
