@@ -97,8 +97,11 @@ def casa_fields(n, seed, workers=2):
         yield from pool.map(lambda number: casa_field(seed, number), range(n))
 
 
-def casa_field(seed, number, work_dir=None):
-    """One of `casa_fields`; its measurement set is kept in `work_dir`, where that is given."""
+def casa_field(seed, number, work_dir=None, timeout=600.0):
+    """One of `casa_fields`; its measurement set is kept in `work_dir`, where that is given.
+
+    CASA has `timeout` seconds for it.
+    """
     setup = ObservationSetup(direction=pointing(seed, number))
     sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
     truth = sources.to_table(setup.wcs)
@@ -106,6 +109,7 @@ def casa_field(seed, number, work_dir=None):
         truth,
         setup,
         seed=int(seed * 1000 + number),
+        timeout=timeout,
         work_dir=work_dir,
         keep_measurement_set=work_dir is not None,
     )

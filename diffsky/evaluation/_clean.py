@@ -6,9 +6,11 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData
+from radio_beam import Beam
 from scipy import fft
 
 from diffsky.evaluation._clean_parameters import clean_parameters
+from diffsky.evaluation._orientation import check_not_mirrored, north_angle
 from diffsky.images import load_image, load_map, load_psf
 from diffsky.simulation._casa_process import require_casa, run_job
 from diffsky.simulation.casa import Observation
@@ -105,7 +107,9 @@ def clean(
         themselves, those that are left out being CASA's. By default those that ALMA recommends
         for continuum images of the 12 m array with baselines below 300 m (75th percentile).
     options : dict, optional
-        Further parameters of tclean by their names there, such as ``{"cyclefactor": 2.0}``.
+        Further parameters of tclean by their names there, such as ``{"cyclefactor": 2.0}``; none
+        that an argument or the dirty image decides. Those that select visibilities
+        (``{"uvrange": "<150m"}``) change the beam, and the images say so.
     timeout : `~astropy.units.Quantity` or float, optional
         CASA is killed after this time (seconds where it has no unit). By default 600 s.
     log_file : path-like, optional
@@ -166,8 +170,10 @@ def clean(
         work_dir=work_dir,
     )
     pb = np.where(arrays["pb"] >= known["pblimit"], arrays["pb"], np.nan)
+    major, minor, pa = values.pop("beam")
+    beam = Beam(major * u.arcsec, minor * u.arcsec, pa * u.deg)
     made_by = {"algorithm": "tclean", **parameters, **values}
-    return _cleaned(arrays, pb, like=dirty, parameters=made_by)
+    return _cleaned(arrays, pb, beam=beam, like=dirty, parameters=made_by)
 
 
 def clean_image(
@@ -207,7 +213,8 @@ def clean_image(
     n_sigma, rms, deconvolver, scales, max_iterations, gain, masking : optional
         See `clean`.
     options : dict, optional
-        Further parameters of ``deconvolve`` by their names there.
+        Further parameters of ``deconvolve`` by their names there; none that an argument or the
+        dirty image decides.
     timeout, log_file, work_dir : optional
         See `clean`.
 
@@ -221,13 +228,14 @@ def clean_image(
     ImportError
         If CASA is not installed.
     ValueError
-        If the images have no beam or no data, do not fit each other, or a parameter is out of
-        range.
+        If the images have no beam or no data, are mirrored, do not fit each other, or a parameter
+        is out of range.
     CasaError, CasaTimeoutError
         As `clean`.
     """
     require_casa()
     dirty = load_image(dirty)
+    check_not_mirrored(dirty.wcs, name="dirty")
     psf = load_psf(psf, like=dirty)
     pb = load_map(1.0 if primary_beam is None else primary_beam, like=dirty, name="primary_beam")
     valid = np.isfinite(dirty.data) & (pb > 0)
@@ -246,10 +254,11 @@ def clean_image(
     )
     frame = _frame(dirty.shape, psf.shape)
     beam = dirty.meta["beam"]
+    pa = float(beam.pa.to_value(u.deg)) + north_angle(dirty.wcs)  # in CASA's image north is up
     restoring = [
         f"{float(beam.major.to_value(u.arcsec))!r}arcsec",
         f"{float(beam.minor.to_value(u.arcsec))!r}arcsec",
-        f"{float(beam.pa.to_value(u.deg))!r}deg",
+        f"{pa!r}deg",
     ]
     arrays, values, _ = run_job(
         {
@@ -271,7 +280,7 @@ def clean_image(
     arrays = {name: centred(plane, dirty.shape) for name, plane in arrays.items()}
     made_by = {"algorithm": "deconvolve", **parameters, **values}
     pb = np.where(valid, pb, np.nan)
-    return _cleaned(arrays, pb, like=dirty, parameters=made_by)
+    return _cleaned(arrays, pb, beam=beam, like=dirty, parameters=made_by)
 
 
 def _imaging(observation):
@@ -323,11 +332,11 @@ def centred(plane, shape):
     return placed
 
 
-def _cleaned(arrays, primary_beam, *, like, parameters):
+def _cleaned(arrays, primary_beam, *, beam, like, parameters):
     from astropy.stats import mad_std
 
     blank = ~np.isfinite(primary_beam)
-    meta = {name: like.meta.get(name) for name in ("beam", "frequency", "telescope")}
+    meta = {"beam": beam, **{name: like.meta.get(name) for name in ("frequency", "telescope")}}
 
     def image(name):
         data = np.where(blank, np.nan, arrays[name])

@@ -32,8 +32,12 @@ AUTOMASKING = {
 
 _JY_BEAM = u.Jy / u.beam
 _DECONVOLVERS = ("hogbom", "multiscale")
-# Of the observation and of the images that are made: not to be set again.
-_TAKEN = ("vis", "imagename", "imsize", "cell", "phasecenter", "specmode", "gridder", "interactive")
+_MASKING = {"smoothfactor", "cutthreshold", "growiterations"}.union(*AUTOMASKING.values())
+# Decided by the observation, the images that are made, or an argument: not to be set again.
+_TAKEN = {"vis", "datacolumn", "imagename", "imsize", "cell", "phasecenter", "stokes", "specmode"}
+_TAKEN |= {"gridder", "pblimit", "weighting", "robust", "noise", "npixels", "uvtaper", "niter"}
+_TAKEN |= {"restoration", "restoringbeam", "gain", "nsigma", "threshold", "deconvolver", "scales"}
+_TAKEN |= {"interactive", *_MASKING}
 
 
 def clean_parameters(
@@ -65,9 +69,10 @@ def clean_parameters(
         raise ValueError(f"max_iterations is {max_iterations!r}; expected an int of at least 1")
     if deconvolver not in _DECONVOLVERS:
         raise ValueError(f"deconvolver is {deconvolver!r}; expected one of {_DECONVOLVERS}")
-    taken = sorted(set(options or ()) & set(_TAKEN))
+    taken = sorted(set(options or ()) & _TAKEN)
     if taken:
-        raise ValueError(f"options set {', '.join(taken)}, which the observation decides")
+        names = ", ".join(taken)
+        raise ValueError(f"options set {names}, which the observation or an argument decides")
     parameters = {
         "niter": int(max_iterations),
         "gain": float(gain),
@@ -94,10 +99,9 @@ def _masking(masking):
                 f"masking is {masking!r}; expected one of {tuple(AUTOMASKING)} or a dict"
             )
         return AUTOMASKING[masking]
-    known = set().union(*AUTOMASKING.values()) | {"smoothfactor", "cutthreshold", "growiterations"}
-    unknown = sorted(set(masking) - known)
+    unknown = sorted(set(masking) - _MASKING)
     if unknown:
-        raise ValueError(f"masking has {', '.join(unknown)}; expected some of {sorted(known)}")
+        raise ValueError(f"masking has {', '.join(unknown)}; expected some of {sorted(_MASKING)}")
     return dict(masking)
 
 

@@ -24,6 +24,7 @@ def clean(job):
     )
     arrays = {name: read_image(f"clean.{name}") for name in (*NAMES, "pb")}
     return arrays, {
+        "beam": read_beam("clean.image"),
         "iterations": int(record["iterdone"]),
         "cycles": int(record["nmajordone"]),
         "stop_code": int(record["stopcode"]),
@@ -52,6 +53,19 @@ def clean_image(job):
         "cycles": cycles,
         "stop_code": int(record["stopcode"]),
     }
+
+
+def read_beam(name):
+    """Beam of a CASA image: major, minor (arcsec), position angle (deg)."""
+    import casatools
+
+    tool = casatools.image()
+    tool.open(name)
+    beam = tool.restoringbeam()
+    tool.close()
+    convert = casatools.quanta().convert
+    units = {"major": "arcsec", "minor": "arcsec", "positionangle": "deg"}
+    return [float(convert(beam[key], unit)["value"]) for key, unit in units.items()]
 
 
 def write_plane(name, pixels, *, valid, cell):

@@ -7,7 +7,9 @@ from astropy.table import Table
 from scipy import ndimage
 
 from diffsky.catalog import SourceFlag, empty_catalog, source_table
+from diffsky.catalog.table import pixel_scale
 from diffsky.evaluation._clean import CleanedImages
+from diffsky.evaluation._orientation import check_not_mirrored, north_angle
 from diffsky.evaluation._pybdsf_process import (
     PyBDSFError,
     PyBDSFTimeoutError,
@@ -25,7 +27,7 @@ _STEP = 1.0 / 3600.0  # deg
 # What pybdsf has arguments for, and where PyBDSF shall neither write nor ask.
 _TAKEN = {"filename", "beam", "frequency", "thresh_isl", "thresh_pix", "rms_map", "rms_value"}
 _TAKEN |= {"rms_box", "adaptive_rms_box", "indir", "outdir", "outfile", "output_all"}
-_TAKEN |= {"interactive", "quiet"}
+_TAKEN |= {"interactive", "quiet", "stop_at"}
 
 
 def pybdsf(
@@ -81,20 +83,22 @@ def pybdsf(
         Catalogue as from `diffsky.catalog.source_table`, in the order of PyBDSF, a row for each
         of its sources (one Gaussian or several): fluxes over the primary beam, flux_lower and
         flux_upper one standard deviation away, major and minor as PyBDSF deconvolves them (0
-        where it cannot), position_err the quadratic mean of both coordinates, snr with the rms
-        of the island. As in `matched_filter` reliability is NaN and n_detections 1: there are no
-        samples. Flags: 1 within half a beam of the edge, 2 in an island with other sources, 4 as
-        everywhere, 16 where PyBDSF gives no error of the flux. Without detections it has no rows.
+        where it cannot, and then pa is NaN), position_err the quadratic mean of both coordinates,
+        snr with the rms of the island. As in `matched_filter` reliability is NaN and n_detections
+        1: there are no samples. Flags: 1 within half a beam of the edge, 2 in an island with other
+        sources, 4 as everywhere, 16 where PyBDSF gives no error of the flux. Without detections it
+        has no rows.
 
     Raises
     ------
     ImportError
         If PyBDSF is not installed.
     ValueError
-        If the image has no beam or no data, is mirrored, has another shape than the primary beam,
-        or an argument is out of range.
+        If the image has no beam or no data, is mirrored, has pixels that are not square to 0.1 %
+        or another shape than the primary beam, or an argument is out of range.
     PyBDSFError
-        If PyBDSF fails. It carries PyBDSF's last lines.
+        If PyBDSF fails, as it does where the image is constant or has no noise. It carries
+        PyBDSF's last lines.
     PyBDSFTimeoutError
         If PyBDSF takes longer than ``timeout``.
     """
@@ -103,8 +107,8 @@ def pybdsf(
         primary_beam = image.primary_beam if primary_beam is None else primary_beam
         image = image.image
     image = load_image(image)
-    if np.linalg.det(image.wcs.pixel_scale_matrix) > 0:
-        raise ValueError("image is mirrored; PyBDSF takes east to lie 90 deg left of north")
+    check_not_mirrored(image.wcs, name="image")
+    pixel_scale(image.wcs)  # a catalogue needs squarer pixels than an image
     gain = load_map(1.0 if primary_beam is None else primary_beam, like=image, name="primary_beam")
     valid = np.isfinite(image.data) & (gain > 0)
     if not valid.any():
@@ -112,12 +116,14 @@ def pybdsf(
     finding = _options(thresh_isl, thresh_pix, rms, rms_box, adaptive_rms_box, options)
     frequency = image.meta["frequency"]
     beam = image.meta["beam"]
+    axes = [float(axis.to_value(u.deg)) for axis in (beam.major, beam.minor)]
+    pa = float(beam.pa.to_value(u.deg)) + north_angle(image.wcs)  # PyBDSF counts from +y
     found = run_pybdsf(
         CCDData(np.where(valid, image.data, np.nan), unit=_JY_BEAM, wcs=image.wcs, meta=image.meta),
         {
             **finding,
             "frequency": _ANY_FREQUENCY if frequency is None else float(frequency.to_value(u.Hz)),
-            "beam": [float(v.to_value(u.deg)) for v in (beam.major, beam.minor, beam.pa)],
+            "beam": [*axes, pa],
         },
         timeout=timeout,
         log_file=log_file,

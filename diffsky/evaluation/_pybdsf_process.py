@@ -94,7 +94,7 @@ def _run(folder, *, limit, output):
             [sys.executable, "-P", str(_WORKER), str(folder)],
             cwd=folder,
             env={**os.environ, "MPLBACKEND": "Agg"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the worker that no one waits any more
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -109,6 +109,7 @@ def _run(folder, *, limit, output):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdin.close()
     if status:
         how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
         raise PyBDSFError(_with_last_lines(f"PyBDSF {how}", output))

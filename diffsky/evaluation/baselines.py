@@ -7,10 +7,12 @@ is `diffsky.catalog.matched_filter`.
 import numpy as np
 
 from diffsky.catalog.matched_filter import matched_filter
+from diffsky.catalog.table import pixel_scale
 from diffsky.evaluation._clean import CleanedImages, clean, clean_image
 from diffsky.evaluation._clean_parameters import AUTOMASKING
 from diffsky.evaluation._pybdsf import PyBDSFError, PyBDSFTimeoutError, pybdsf
 from diffsky.evaluation._pybdsf_process import require_pybdsf
+from diffsky.images import load_image
 
 __all__ = [
     "AUTOMASKING",
@@ -69,7 +71,9 @@ def _clean_any(observation, psf, primary_beam, options):
     if not isinstance(observation, Observation):
         if psf is None:
             raise TypeError("psf is None; expected the PSF of the dirty image")
-        return clean_image(observation, psf, primary_beam=primary_beam, **options)
+        dirty = load_image(observation)
+        pixel_scale(dirty.wcs)  # before CLEAN: no catalogue of pixels that are not square
+        return clean_image(dirty, psf, primary_beam=primary_beam, **options)
     if psf is not None or primary_beam is not None:
         raise TypeError("expected no psf and no primary_beam beside an Observation, which has both")
     if observation.measurement_set is not None:

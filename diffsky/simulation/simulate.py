@@ -128,9 +128,9 @@ def simulate_pairs(
     """Make many pairs with CASA, each stored when it is done.
 
     Pair k of a seed is always the same to rounding, whoever makes it and in whatever order: the
-    stream of (seed, k) decides its sky, its set-up and its noise. Pairs that are whole in the store are left
-    as they are, so the same call continues what was interrupted, and one with a larger ``n``
-    appends.
+    stream of (seed, k) decides its sky, its set-up and its noise. Pairs that are whole in the
+    store are left as they are, so the same call continues what was interrupted, and one with a
+    larger ``n`` appends.
 
     CASA runs in processes of its own, one per thread. Each keeps the empty measurement sets of
     the set-ups that it used last (4 GiB), so that a pair takes the time of its sky, its noise and
