@@ -8,17 +8,17 @@ import torch
 
 from diffsky.simulation.sources import SourceList
 
-__all__ = ["HEAD", "SOURCES", "Prior", "check_range", "choose_count", "flatten", "place"]
+__all__ = ["Prior", "check_range", "choose_count", "place"]
 
 _VERSION = 1
-HEAD, SOURCES = 1, 2  # purposes of the streams of `Prior.draw_many`
+_HEAD, _SOURCES = 1, 2  # purposes of the streams of `Prior.draw_many`
 
 
 class Prior:
     """Base class of sky priors, dataclasses that draw skies.
 
     A prior has ``draw(rng)`` for one sky and ``draw_many(streams)`` for many at once; ``kind``
-    is its name in JSON.
+    is its name in JSON. It makes sources of ``n_uniforms`` random numbers each.
     """
 
     kinds = {}
@@ -27,6 +27,34 @@ class Prior:
         super().__init_subclass__(**options)
         cls.kind = kind
         Prior.kinds[kind] = cls
+
+    def draw_many(self, streams, *, within=None, kernel_fwhm=0.0):
+        """Draw many skies at once.
+
+        Parameters
+        ----------
+        streams : `~diffsky.simulation.counter.CounterStreams`
+            One random stream for each sky.
+        within, kernel_fwhm
+            As for `draw`.
+
+        Returns
+        -------
+        sources : `SourceList`
+            Of all skies, one after the other, as tensors on the device of the streams.
+        owner : `torch.Tensor`
+            Shape (len(sources),): the sky each source belongs to.
+        """
+        head = streams.uniform(_HEAD, 2)
+        n = choose_count(head[:, 0], head[:, 1], self.n_sources, self.empty_share)
+        most = self.n_sources[1]
+        uniforms = streams.uniform(_SOURCES, self.n_uniforms * most)
+        uniforms = uniforms.unflatten(1, (most, self.n_uniforms))
+        columns, drawn = self._make(uniforms, within, kernel_fwhm)
+        there = torch.arange(most, device=streams.device) < n[:, None]
+        there = there.repeat(1, drawn.shape[1] // max(most, 1))  # companions come last
+        owner, _ = place_of = torch.nonzero(drawn & there, as_tuple=True)
+        return SourceList(*(column[place_of] for column in columns)), owner
 
     def to_dict(self):
         """Describe the prior in plain numbers, for JSON.
@@ -143,9 +171,3 @@ def place(uniform, half_width, room):
     if room is not None:
         half_width = room.clip(0, half_width)
     return -half_width + 2 * half_width * uniform
-
-
-def flatten(columns, drawn):
-    """Sources of many skies, one after the other, from arrays of shape (n_skies, n)."""
-    owner, _ = place_of = torch.nonzero(drawn, as_tuple=True)
-    return SourceList(*(column[place_of] for column in columns)), owner

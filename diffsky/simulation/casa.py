@@ -63,7 +63,11 @@ class Visibilities(UVCoverage):
 
     Parameters
     ----------
-    uv, weights, beam, parameters
+    uv, weights : `numpy.ndarray`
+        See `UVCoverage`.
+    beam : None
+        Nothing was imaged.
+    parameters : dict
         See `UVCoverage`.
     values : `numpy.ndarray`
         Shape (n,), complex, in Jy: the visibility of each row as the measurement set has it, the

@@ -6,19 +6,15 @@ import numpy as np
 import torch
 
 from diffsky.simulation._prior import (
-    HEAD,
-    SOURCES,
     Prior,
     check_range,
     choose_count,
-    flatten,
     place,
 )
 from diffsky.simulation.sources import SHAPES, SourceList
 
 __all__ = ["GeneralPrior"]
 
-_UNIFORMS = 12  # of one source and its companion
 # FWHM of the Gaussian with the second moments of a shape, over its axis: a disk of diameter D has
 # a variance of D**2 / 16, a ring one of D**2 / 8.
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))
@@ -85,6 +81,7 @@ class GeneralPrior(Prior, kind="general"):
     half_width: float = 14.6
 
     relative = True  # in noise rms and beams
+    n_uniforms = 12  # of a source and its companion
 
     def __post_init__(self):
         for name in ("n_sources", "snr", "size", "axis_ratio", "flux_ratio"):
@@ -150,34 +147,9 @@ class GeneralPrior(Prior, kind="general"):
         """
         head = torch.from_numpy(rng.random(2))
         n = int(choose_count(head[0], head[1], self.n_sources, self.empty_share))
-        uniforms = torch.from_numpy(rng.random((n, _UNIFORMS)))
+        uniforms = torch.from_numpy(rng.random((n, self.n_uniforms)))
         columns, drawn = self._make(uniforms, within, kernel_fwhm)
         return SourceList(*(column[drawn].numpy() for column in columns))
-
-    def draw_many(self, streams, *, within=None, kernel_fwhm=0.0):
-        """Draw many skies at once.
-
-        Parameters
-        ----------
-        streams : `~diffsky.simulation.counter.CounterStreams`
-            One random stream for each sky.
-        within, kernel_fwhm
-            As for `draw`.
-
-        Returns
-        -------
-        sources : `SourceList`
-            Of all skies, one after the other, as tensors on the device of the streams.
-        owner : `torch.Tensor`
-            Shape (len(sources),): the sky each source belongs to.
-        """
-        head = streams.uniform(HEAD, 2)
-        n = choose_count(head[:, 0], head[:, 1], self.n_sources, self.empty_share)
-        most = self.n_sources[1]
-        uniforms = streams.uniform(SOURCES, _UNIFORMS * most).unflatten(1, (most, _UNIFORMS))
-        columns, drawn = self._make(uniforms, within, kernel_fwhm)
-        there = torch.arange(most, device=streams.device) < n[:, None]
-        return flatten(columns, drawn & torch.cat([there, there], dim=-1))
 
     def _make(self, uniforms, within, kernel_fwhm):
         """Columns of a `SourceList`, companions last, and which of them are there."""

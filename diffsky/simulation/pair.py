@@ -16,7 +16,15 @@ class SimulatedPair(Observation):
 
     Parameters
     ----------
-    uv, weights, beam, parameters, dirty, psf, primary_beam, measurement_set
+    uv, weights : `numpy.ndarray`
+        See `UVCoverage`.
+    beam : `~radio_beam.Beam`
+        The restoring beam.
+    parameters : dict
+        See `UVCoverage`.
+    dirty, psf, primary_beam : `~astropy.nddata.CCDData`
+        See `Observation`.
+    measurement_set : `pathlib.Path` or None
         See `Observation`.
     sky : `~astropy.nddata.CCDData`
         True sky in Jy/pix, before the primary beam, on the WCS of the dirty image, convolved with

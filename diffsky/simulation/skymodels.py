@@ -6,12 +6,8 @@ import numpy as np
 import torch
 
 from diffsky.simulation._prior import (
-    HEAD,
-    SOURCES,
     Prior,
     check_range,
-    choose_count,
-    flatten,
     place,
 )
 from diffsky.simulation.general_prior import GeneralPrior
@@ -26,8 +22,6 @@ __all__ = [
     "SourceList",
     "render_sources",
 ]
-
-_UNIFORMS = 7  # of one source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +59,8 @@ class SkyPrior(Prior, kind="gaussians"):
     point_share: float = 0.0
     empty_share: float = 0.0
     relative: bool = False
+
+    n_uniforms = 7  # of a source
 
     def __post_init__(self):
         if self.flux_law not in ("uniform", "log-uniform"):
@@ -109,38 +105,13 @@ class SkyPrior(Prior, kind="gaussians"):
         # The order in which numbers are drawn is that of the first version, for good.
         axes, point, flux = rng.random((n, 2)), rng.random(n), rng.random(n)
         (x, y), pa = rng.random((2, n)), rng.random(n)
-        uniforms = [*axes.T, point, flux, x, y, pa]
-        columns, drawn = self._make(np, uniforms, within, kernel_fwhm)
+        uniforms = np.stack([*axes.T, point, flux, x, y, pa], axis=-1)
+        columns, drawn = self._make(uniforms, within, kernel_fwhm, xp=np)
         return SourceList(*columns)[drawn]
 
-    def draw_many(self, streams, *, within=None, kernel_fwhm=0.0):
-        """Draw many skies at once.
-
-        Parameters
-        ----------
-        streams : `~diffsky.simulation.counter.CounterStreams`
-            One random stream for each sky.
-        within, kernel_fwhm
-            As for `draw`.
-
-        Returns
-        -------
-        sources : `SourceList`
-            Of all skies, one after the other, as tensors on the device of the streams.
-        owner : `torch.Tensor`
-            Shape (len(sources),): the sky each source belongs to.
-        """
-        head = streams.uniform(HEAD, 2)
-        n = choose_count(head[:, 0], head[:, 1], self.n_sources, self.empty_share)
-        most = self.n_sources[1]
-        uniforms = streams.uniform(SOURCES, _UNIFORMS * most).unflatten(1, (most, _UNIFORMS))
-        columns, drawn = self._make(torch, uniforms.unbind(-1), within, kernel_fwhm)
-        there = torch.arange(most, device=streams.device) < n[:, None]
-        return flatten(columns, there & drawn)
-
-    def _make(self, xp, uniforms, within, kernel_fwhm):
+    def _make(self, uniforms, within, kernel_fwhm, xp=torch):
         """Columns of a `SourceList` from uniform numbers, and which sources have room."""
-        one, other, point, flux, x, y, pa = uniforms
+        one, other, point, flux, x, y, pa = (uniforms[..., k] for k in range(self.n_uniforms))
         one, other = (self.fwhm[0] + (self.fwhm[1] - self.fwhm[0]) * axis for axis in (one, other))
         point = point < self.point_share
         major = xp.where(point, 0.0, xp.maximum(one, other))
