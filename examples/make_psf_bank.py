@@ -107,7 +107,7 @@ def read_points(folder, name, setup):
 
 def make_entries(folder):
     """Rows of the table and gridded weights, one for each observation and weighting."""
-    from diffsky.instrument import beam_fwhm, imaging_weights, working_weights
+    from diffsky.instrument import bank_entry, beam_fwhm, imaging_weights
 
     pixels_per_beam = get_preset("small").scale.pixels_per_beam
     for name, setup in observations().items():
@@ -120,12 +120,9 @@ def make_entries(folder):
             used = imaging_weights(
                 uv, weights, weighting=weighting, robust=ROBUST, pixel_scale=fine, image_size=size
             )
-            beam = beam_fwhm(uv, weights=used)
-            pixel = beam / pixels_per_beam
-            planes = [
-                working_weights(uv, weights=w, pixel_scale=pixel, grid_size=2 * FIELD)
-                for w in (used, used**2 / weights)
-            ]
+            *planes, beam = bank_entry(
+                uv, weights, imaging=used, pixels_per_beam=pixels_per_beam, grid_size=2 * FIELD
+            )
             row = {
                 "array": setup.array,
                 "frequency": setup.frequency.to_value(u.GHz),

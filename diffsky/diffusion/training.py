@@ -169,7 +169,7 @@ def train_denoiser(
             for category, message in _KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", message, category)
             # Our own checkpoint: tensors and plain containers, which weights_only admits.
-            trainer.fit(module, ckpt_path=checkpoint, weights_only=checkpoint and True)
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         if checkpoint_dir is not None:
             trainer.save_checkpoint(Path(checkpoint_dir) / "last.ckpt")
         average.finish(module)

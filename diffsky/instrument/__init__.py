@@ -22,7 +22,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "noise": ["image_rms", "system_temperature", "visibility_noise"],
         "operator": ["Instrument", "grid_size_for"],
         "primary_beam": ["KNOWN_DISHES", "airy_primary_beam"],
-        "psf_bank": ["PSFBank", "beam_fwhm", "load_psf_bank", "write_psf_bank"],
+        "psf_bank": ["PSFBank", "bank_entry", "beam_fwhm", "load_psf_bank", "write_psf_bank"],
+        "setup_bank": ["bank_from_setups"],
         "tracks": ["UVTracks", "uv_tracks"],
     },
 )

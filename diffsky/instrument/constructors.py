@@ -17,6 +17,15 @@ __all__ = [
 _EDGE_SHARE = 0.1
 
 
+def rms_value(rms):
+    """A noise rms in Jy/beam, given as a number or as a Quantity."""
+    if not hasattr(rms, "unit"):
+        return float(rms)
+    import astropy.units as u
+
+    return float(rms.to_value(u.Jy / u.beam))
+
+
 def instrument_from_uv(
     uv, *, pixel_scale, primary_beam, rms, weights=None, noise_variance=None, padding=4
 ):
@@ -30,7 +39,7 @@ def instrument_from_uv(
         Pixel of sky and dirty image in arcsec.
     primary_beam : array_like
         Shape (ny, nx): response, not NaN; its shape is that of the field.
-    rms : float
+    rms : float or `~astropy.units.Quantity`
         Noise rms in Jy/beam.
     weights : array_like or None, optional
         Shape (n,): weight of each visibility in the image; None weighs all alike.
@@ -61,7 +70,7 @@ def instrument_from_uv(
     extent = min(max(primary_beam.shape), grid["grid_size"] // 2)
     signal = psf_weights(uv, weights=weights, extent=extent, **grid)
     signal, noise = (torch.from_numpy((w / w.max()).astype(np.float32)) for w in (signal, noise))
-    return Instrument(signal, torch.from_numpy(primary_beam), float(rms), noise)
+    return Instrument(signal, torch.from_numpy(primary_beam), rms_value(rms), noise)
 
 
 def instrument_from_measurement_set(path, *, pixel_scale, primary_beam, rms, padding=4):
@@ -75,7 +84,7 @@ def instrument_from_measurement_set(path, *, pixel_scale, primary_beam, rms, pad
         Pixel of sky and dirty image in arcsec.
     primary_beam : array_like
         Shape (ny, nx): response, not NaN; its shape is that of the field.
-    rms : float
+    rms : float or `~astropy.units.Quantity`
         Noise rms in Jy/beam.
     padding : float, optional
         uv grid over field, as for `instrument_from_uv`.
@@ -117,7 +126,7 @@ def instrument_from_images(psf, primary_beam, *, rms):
     primary_beam : array_like, `~astropy.nddata.CCDData` or path-like
         Shape (ny, nx), or a FITS file: response; its shape is that of the field. An array has no
         NaN; where an image has no data, it counts as zero.
-    rms : float
+    rms : float or `~astropy.units.Quantity`
         Noise rms in Jy/beam.
 
     Returns
@@ -157,7 +166,7 @@ def instrument_from_images(psf, primary_beam, *, rms):
     # A PSF is symmetric: the real part drops what centring or interpolation left over.
     weights = np.fft.rfft2(plane).real
     return Instrument(
-        torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(primary_beam), float(rms)
+        torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(primary_beam), rms_value(rms)
     )
 
 

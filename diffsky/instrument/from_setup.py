@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 
 from diffsky.instrument.antennas import read_array
-from diffsky.instrument.constructors import instrument_from_uv
+from diffsky.instrument.constructors import instrument_from_uv, rms_value
 from diffsky.instrument.gridding import imaging_weights
 from diffsky.instrument.noise import image_rms, visibility_noise
 from diffsky.instrument.primary_beam import KNOWN_DISHES, airy_primary_beam
@@ -27,7 +27,7 @@ def instrument_from_setup(setup, *, rms=None, primary_beam=None, padding=4):
     ----------
     setup : `diffsky.simulation.ObservationSetup`
         What is observed how, and how it is imaged. Channels are merged at the centre of the band.
-    rms : `~astropy.units.Quantity` or None, optional
+    rms : float, `~astropy.units.Quantity` or None, optional
         Noise rms in Jy/beam. None computes it from ``setup.pwv``, for ALMA and the ACA.
     primary_beam : array_like or None, optional
         Shape (image_size, image_size): response, not NaN. None takes the pattern that CASA has
@@ -73,7 +73,7 @@ def instrument_from_setup(setup, *, rms=None, primary_beam=None, padding=4):
         rms = image_rms(weights, noise)
     else:
         noise = 1 / np.sqrt(tracks.weights)
-        rms = rms.to_value(u.Jy / u.beam)
+        rms = rms_value(rms)
     return instrument_from_uv(
         tracks.uv,
         pixel_scale=pixel_scale,

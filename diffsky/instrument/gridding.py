@@ -127,6 +127,11 @@ def working_weights(uv, *, pixel_scale, grid_size, weights=None):
     """
     uv, weights = _checked_points(uv, weights)
     measured = np.hypot(*uv.T) * pixel_scale * _ARCSEC < 0.49
+    if not weights[measured].any():
+        raise ValueError(
+            f"pixel_scale is {pixel_scale:.4g} arcsec, too large for every visibility; expected "
+            f"less than {0.49 / np.hypot(*uv.T).min() / _ARCSEC:.4g} arcsec"
+        )
     gridded = grid_uv(
         uv[measured], pixel_scale=pixel_scale, grid_size=grid_size, weights=weights[measured]
     )

@@ -6,9 +6,9 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from diffsky.instrument.gridding import grid_uv
+from diffsky.instrument.gridding import grid_uv, working_weights
 
-__all__ = ["PSFBank", "beam_fwhm", "load_psf_bank", "write_psf_bank"]
+__all__ = ["PSFBank", "bank_entry", "beam_fwhm", "load_psf_bank", "write_psf_bank"]
 
 _ARCSEC = np.pi / 180 / 3600
 _FORMAT = 1
@@ -39,6 +39,10 @@ class PSFBank:
 
     def __len__(self):
         return len(self.weights)
+
+    def __repr__(self):
+        n, rows, columns = self.weights.shape
+        return f"<PSFBank: {n} entries of {rows} x {columns}>"
 
     @property
     def table(self):
@@ -87,6 +91,8 @@ def load_psf_bank(path=None):
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
         If the file is no bank, or of another format version.
     """
@@ -117,10 +123,16 @@ def write_psf_bank(path, rows, weights, noise_weights):
     Raises
     ------
     ValueError
-        If weights are negative, above 1 or not finite, or their number or shapes differ.
+        If weights are negative, above 1 or not finite, their number or shapes differ, or a row
+        lacks a column.
     """
     from pathlib import Path
 
+    for place, row in enumerate(rows):
+        if missing := [name for name in _COLUMNS if name not in row]:
+            raise ValueError(
+                f"row {place} has no {', '.join(missing)}; expected {', '.join(_COLUMNS)}"
+            )
     values = {"format": np.array(_FORMAT)}
     for name, planes in (("weights", weights), ("noise_weights", noise_weights)):
         planes = np.stack([np.asarray(plane, dtype=float) for plane in planes])
@@ -137,6 +149,47 @@ def write_psf_bank(path, rows, weights, noise_weights):
     np.savez_compressed(path, **values)
 
 
+def bank_entry(uv, weights, *, imaging=None, pixels_per_beam=4.25, grid_size=256):
+    """Grid one observation on the working grid.
+
+    Visibilities on baselines that the working pixel does not sample are left out.
+
+    Parameters
+    ----------
+    uv : array_like
+        Shape (n, 2): u and v in wavelengths, with the signs of a measurement set.
+    weights : array_like
+        Shape (n,): statistical weight of each visibility, the inverse of its variance.
+    imaging : array_like or None, optional
+        Shape (n,): weight of each visibility in the image, from `imaging_weights`. None takes
+        ``weights``, which is natural weighting.
+    pixels_per_beam : float, optional
+        Working pixels per beam (geometric mean FWHM). By default 4.25, those of the preset
+        ``small``.
+    grid_size : int, optional
+        N, even: twice the field of the pairs, by default 256.
+
+    Returns
+    -------
+    signal, noise : `numpy.ndarray`
+        Shape (N, N // 2 + 1) each, float32, 0 to 1: weights of the PSF and power of the noise.
+    beam : float
+        Geometric mean FWHM in arcsec.
+
+    Raises
+    ------
+    ValueError
+        As `working_weights`.
+    """
+    weights = np.asarray(weights, dtype=float)
+    imaging = weights if imaging is None else np.asarray(imaging, dtype=float)
+    beam = beam_fwhm(uv, weights=imaging)
+    grid = {"pixel_scale": beam / pixels_per_beam, "grid_size": grid_size}
+    power = np.divide(imaging**2, weights, out=np.zeros_like(weights), where=weights > 0)
+    signal, noise = (working_weights(uv, weights=w, **grid) for w in (imaging, power))
+    return signal, noise, beam
+
+
 def beam_fwhm(uv, *, weights=None):
     """Width of the main lobe of visibilities.
 
@@ -150,13 +203,22 @@ def beam_fwhm(uv, *, weights=None):
     Returns
     -------
     fwhm : float
-        Geometric mean FWHM in arcsec: the diameter of a disk as large as the area in which the
-        PSF is above one half.
+        Geometric mean FWHM in arcsec: the diameter of a disk as large as the connected area
+        around the peak in which the PSF is above one half.
+
+    Raises
+    ------
+    ValueError
+        As `grid_uv`.
     """
+    from scipy.ndimage import label
+
     uv = np.asarray(uv, dtype=float)
     pixel, n = 0.12 / np.abs(uv).max() / _ARCSEC, _FINE_GRID
     psf = np.fft.irfft2(grid_uv(uv, pixel_scale=pixel, grid_size=n, weights=weights), s=(n, n))
-    return float(2 * np.sqrt((psf > 0.5 * psf[0, 0]).sum() / np.pi) * pixel)
+    regions, _ = label(np.fft.fftshift(psf) > 0.5 * psf[0, 0])
+    lobe = regions == regions[n // 2, n // 2]
+    return float(2 * np.sqrt(lobe.sum() / np.pi) * pixel)
 
 
 def _pack(planes, name):

@@ -27,34 +27,41 @@ class GeneralPrior(Prior, kind="general"):
 
     Parameters
     ----------
-    n_sources : tuple of int
-        Smallest and largest number of sources, drawn uniformly; companions come on top.
-    snr : tuple of float
-        Range of the signal-to-noise ratio.
-    slope : float
-        The counts are dN/dS proportional to S**-slope. 2.5 is the slope of sources spread evenly
-        through Euclidean space, whatever their luminosities: N(>S) goes as a volume of radius
-        S**-0.5, that is S**-1.5. It needs no knowledge of the sources or of the depth of the
-        image. Counts of faint radio sources are flatter, about 1.5 to 2. A flatter slope shows
-        more bright sources to a network, a steeper one more blank sky.
-    shares : tuple of float
-        Shares of points, Gaussians, disks and rings, up to a factor.
-    size : tuple of float
+    n_sources : tuple of int, optional
+        Smallest and largest number of sources, drawn uniformly; companions come on top. Default
+        (1, 100).
+    snr : tuple of float, optional
+        Range of the signal-to-noise ratio. Default (0.3, 1000).
+    slope : float, optional
+        The counts are dN/dS proportional to S**-slope. 2.5 (default) is the slope of sources
+        spread evenly through Euclidean space, whatever their luminosities: N(>S) goes as a volume
+        of radius S**-0.5, that is S**-1.5. It needs no knowledge of the sources or of the depth
+        of the image. Counts of faint radio sources are flatter, about 1.5 to 2. A flatter slope
+        shows more bright sources to a network, a steeper one more blank sky.
+    shares : tuple of float, optional
+        Shares of points, Gaussians, disks and rings, up to a factor. Default
+        (0.5, 0.3, 0.1, 0.1).
+    size : tuple of float, optional
         Range of the major axis of what is not a point (FWHM or diameter), evenly distributed in
-        its logarithm.
-    axis_ratio : tuple of float
-        Range of minor over major axis, uniform.
-    pair_share : float
-        Share of sources with a companion, a point, closer than ``separation``.
-    separation : float
-        Largest distance of a companion; uniform in distance and direction.
-    flux_ratio : tuple of float
+        its logarithm. Default (0.3, 5).
+    axis_ratio : tuple of float, optional
+        Range of minor over major axis, uniform. Default (0.3, 1).
+    pair_share : float, optional
+        Share of sources with a companion, a point, closer than ``separation``. Default 0.1.
+    separation : float, optional
+        Largest distance of a companion; uniform in distance and direction. Default 1.
+    flux_ratio : tuple of float, optional
         Range of the companion's signal-to-noise ratio over that of its source, evenly distributed
-        in its logarithm.
-    empty_share : float
-        Share of skies without any source, beside those that ``n_sources`` allows.
-    half_width : float
-        Centres lie within plus or minus this in both coordinates.
+        in its logarithm. Default (0.1, 1).
+    empty_share : float, optional
+        Share of skies without any source, beside those that ``n_sources`` allows. Default 0.1.
+    half_width : float, optional
+        Centres lie within plus or minus this in both coordinates. Default 14.6.
+
+    Raises
+    ------
+    ValueError
+        If a range or a number is not as above.
 
     Notes
     -----

@@ -31,7 +31,7 @@ class SimulatedPair(Observation):
         a Gaussian whose FWHM is ``meta["kernel_fwhm"]`` (an angle; 0 where it is not convolved).
     sources : `~astropy.table.QTable`
         id, sky_centroid, x_centroid, y_centroid (0-based pixels), flux (Jy), major, minor (FWHM),
-        pa (east of north). No rows where the sky was given as an image.
+        pa (east of north), shape. No rows where the sky was given as an image.
     """
 
     sky: CCDData

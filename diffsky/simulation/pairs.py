@@ -10,7 +10,7 @@ from diffsky.deconvolution.scaling import WorkingScale
 from diffsky.instrument.operator import Instrument
 from diffsky.simulation.batch_maker import BEAM_WIDTHS, FLAT_SHARE, BatchMaker
 from diffsky.simulation.counter import CounterStreams
-from diffsky.simulation.skymodels import PRIORS, SourceList, render_sources
+from diffsky.simulation.skymodels import PRIORS, Prior, SourceList, render_sources
 
 __all__ = ["SimulatedPairs"]
 
@@ -18,7 +18,7 @@ __all__ = ["SimulatedPairs"]
 _PAIRS_AT_ONCE = {"cpu": 32, "other": 512}
 
 
-@dataclass
+@dataclass(repr=False)
 class SimulatedPairs:
     """Endless pairs of dirty image and sky, every one with its own noise.
 
@@ -28,18 +28,19 @@ class SimulatedPairs:
     Parameters
     ----------
     weights : `torch.Tensor`
-        Shape (n, N, N // 2 + 1): gridded uv weights of n instruments on the working grid
-        (see `diffsky.instrument.grid_uv`); each pair takes one.
+        Shape (n, N, N // 2 + 1): gridded uv weights of n observations on the working grid, whose
+        pixel is the beam over 4.25 (`diffsky.instrument.bank_entry`); each pair takes one.
+        N is at least ``field_size``, better twice that: then the PSF does not wrap around.
     priors : sequence of (`Prior`, float), optional
-        Relative priors and the share of pairs that each gets.
+        Relative priors and the share of pairs that each gets. By default ``"wide"`` alone.
     field_size : int, optional
-        Pixels along a side of the observed field.
+        Working pixels along a side of the observed field. Default 128.
     patch_size : int or None, optional
-        A random patch of this size is cut out; None keeps the whole field.
+        A random patch of this size is cut out; None keeps the whole field. Default 64.
     scale : `diffsky.deconvolution.scaling.WorkingScale`, optional
-        How images become what the network sees.
+        How images become what the network sees. By default that of the preset ``small``.
     pblimit : float, optional
-        There is no data where the primary beam is below this.
+        There is no data where the primary beam is below this. Default 0.2.
     seed : int, optional
         Which of the endless series of pairs, 0 or larger. Default 0.
     version : {2, 1}, optional
@@ -51,8 +52,17 @@ class SimulatedPairs:
         Shape of ``weights``: power of the noise in the cells of the grid, to any scale. None
         takes ``weights``, which is right for natural weighting alone.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If weights, priors or a number are not as above.
+
     Notes
     -----
+    Primary beams are Gaussians of 100 to 600 working pixels (FWHM), half of them off the centre
+    by up to half a field, and 1 everywhere in a tenth of the pairs: the network is given the
+    primary beam, so it need not be yours.
+
     In version 2 positions are uniform where a source has room. That is what drawing a position
     again and again until the source fits comes to, and it leaves numbers, fluxes and sizes as the
     prior has them; leaving out sources that do not fit would make extended ones rare.
@@ -87,6 +97,9 @@ class SimulatedPairs:
                 f"field_size is {self.field_size}; expected 1 to {self.weights.shape[1]}, the "
                 "side of the uv grid"
             )
+        for prior, _ in self.priors:
+            if not isinstance(prior, Prior):
+                raise TypeError(f"a prior is {prior!r}; expected a Prior, one of PRIORS perhaps")
         if any(not prior.relative for prior, _ in self.priors):
             raise ValueError("a prior is in Jy and arcsec; expected one of in_units_of(rms, beam)")
         if self.patch_size is not None and not 0 < self.patch_size <= self.field_size:
@@ -110,7 +123,7 @@ class SimulatedPairs:
         bank : `diffsky.instrument.PSFBank`
             Its weights and its noise weights are taken.
         **options
-            Everything else.
+            Keywords of `SimulatedPairs` other than ``weights`` and ``noise_weights``.
 
         Returns
         -------
@@ -118,6 +131,13 @@ class SimulatedPairs:
             Each pair draws one of the observations.
         """
         return cls(bank.weights, noise_weights=bank.noise_weights, **options)
+
+    def __repr__(self):
+        priors = ", ".join(f"{prior.kind} {share:g}" for prior, share in self.priors)
+        return (
+            f"<SimulatedPairs: {len(self.weights)} observations, priors {priors}, seed "
+            f"{self.seed}, version {self.version}>"
+        )
 
     def __len__(self):
         """Zero: there is no end."""

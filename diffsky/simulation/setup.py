@@ -34,31 +34,31 @@ class ObservationSetup:
     ----------
     array : str or path-like, optional
         An antenna configuration: the name of a file of CASA's ``alma/simmos`` folder, with or
-        without ``.cfg``, or the path of such a file.
+        without ``.cfg``, or the path of such a file. By default "alma.cycle5.3".
     direction : `~astropy.coordinates.SkyCoord` or str, optional
         Pointing and phase centre. A text has units and may start with a frame, as CASA writes
         it: "J2000 10h00m28.6s +02d12m21.0s" or "J2000 150.119deg 2.2deg"; ICRS without one. It
         becomes a SkyCoord. By default the COSMOS field.
     frequency, bandwidth : `~astropy.units.Quantity`, optional
-        Centre and total width of the band.
+        Centre and total width of the band. By default 230 GHz and 1.875 GHz.
     n_channels : int, optional
-        Channels in the band. One gives the same image noise as many, much faster.
+        Channels in the band. One (default) gives the same image noise as many, much faster.
     total_time, integration : `~astropy.units.Quantity`, optional
-        Time on source, and of one integration.
+        Time on source, and of one integration. By default 20 min and 10 s.
     hour_angle : `~astropy.units.Quantity`, optional
-        Hour angle in the middle of the observation; 0 is transit.
+        Hour angle in the middle of the observation; 0 (default) is transit.
     pwv : `~astropy.units.Quantity`, optional
-        Precipitable water vapour; it decides the noise.
+        Precipitable water vapour; it decides the noise. By default 1.796 mm.
     weighting : {"natural", "uniform", "briggs"}, optional
         Imaging weights.
     robust : float, optional
-        Robustness from -2 to 2, used by ``weighting="briggs"`` alone.
+        Robustness from -2 to 2, used by ``weighting="briggs"`` alone. Default 0.5.
     cell : `~astropy.units.Quantity`, optional
-        Side of an image pixel.
+        Side of an image pixel. By default 0.1 arcsec.
     image_size : int, optional
-        Pixels along a side of the square image, an even number.
+        Pixels along a side of the square image, an even number. Default 512.
     pblimit : float, optional
-        Dirty images have no data where the primary beam is below this.
+        Dirty images have no data where the primary beam is below this. Default 0.2.
 
     Raises
     ------

@@ -30,24 +30,30 @@ class SkyPrior(Prior, kind="gaussians"):
 
     Parameters
     ----------
-    n_sources : tuple of int
-        Smallest and largest number of sources, drawn uniformly.
-    flux : tuple of float
-        Range of the total flux.
-    flux_law : {"uniform", "log-uniform"}
+    n_sources : tuple of int, optional
+        Smallest and largest number of sources, drawn uniformly. Default (1, 5).
+    flux : tuple of float, optional
+        Range of the total flux. By default 50e-6 to 500e-6.
+    flux_law : {"uniform", "log-uniform"}, optional
         Distribution of the flux over its range.
-    fwhm : tuple of float
-        Range from which both axes are drawn, uniformly; the larger is the major one.
-    half_width : float
-        Centres lie within plus or minus this in both coordinates.
-    step : float
-        Centres lie on a grid of this spacing; 0 draws them continuously.
-    point_share : float
-        Share of sources that are points (FWHM 0).
-    empty_share : float
-        Share of skies without any source, beside those that ``n_sources`` allows.
-    relative : bool
-        False: Jy and arcsec. True: noise rms and beams (geometric mean FWHM).
+    fwhm : tuple of float, optional
+        Range from which both axes are drawn, uniformly; the larger is the major one. Default
+        (0.4, 0.8).
+    half_width : float, optional
+        Centres lie within plus or minus this in both coordinates. Default 10.
+    step : float, optional
+        Centres lie on a grid of this spacing; 0 (default) draws them continuously.
+    point_share : float, optional
+        Share of sources that are points (FWHM 0). Default 0.
+    empty_share : float, optional
+        Share of skies without any source, beside those that ``n_sources`` allows. Default 0.
+    relative : bool, optional
+        False (default): Jy and arcsec. True: noise rms and beams (geometric mean FWHM).
+
+    Raises
+    ------
+    ValueError
+        If a range or a number is not as above.
     """
 
     n_sources: tuple = (1, 5)

@@ -130,7 +130,7 @@ def sky_from_image(image, wcs, *, unit=None, beam=None, hdu=None):
     unit : `~astropy.units.Unit` or str, optional
         The unit of the image where it does not say it.
     beam : `~radio_beam.Beam`, `~astropy.units.Quantity` or tuple, optional
-        The beam of an image in Jy/beam whose header has none, as for `diffsky.load_image`.
+        The beam of an image in Jy/beam whose header has none, as for `diffsky.images.load_image`.
     hdu : int or str, optional
         Which HDU of a file to read.
 

@@ -28,6 +28,14 @@ def write_array(path, *, observatory="ALMA", diameter=12.0, n=12):
     return path
 
 
+@pytest.mark.parametrize("rms", [2e-5, 20 * u.uJy / u.beam, 0.02 * u.mJy / u.beam])
+def test_rms_as_number_and_as_quantity(setup, make_instrument, rms):
+    assert instrument_from_setup(setup, rms=rms).rms == pytest.approx(2e-5)
+    assert make_instrument(rms=rms).rms == pytest.approx(2e-5)
+    with pytest.raises(u.UnitConversionError):
+        instrument_from_setup(setup, rms=1 * u.K)
+
+
 @pytest.fixture
 def setup(tmp_path):
     return ObservationSetup(

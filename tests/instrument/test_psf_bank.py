@@ -164,6 +164,31 @@ def test_beam_width(width):
     assert beam_fwhm(uv) == pytest.approx(width, rel=0.02)
 
 
+def test_width_is_that_of_the_main_lobe():
+    """Two antennas far from a third: fringes above one half are not counted."""
+    rng = np.random.default_rng(2)
+    short = rng.normal(0, 300, (40, 2))
+    far = np.array([12000.0, 0])
+    uv = np.concatenate([short, far + rng.normal(0, 200, (400, 2))])
+    width = beam_fwhm(uv)
+    fringe = 1 / 12000 / ARCSEC
+    assert width < 3 * fringe
+    everywhere = np.concatenate([uv, rng.normal(0, 4000, (4000, 2))])
+    assert beam_fwhm(everywhere) == pytest.approx(beam_fwhm(everywhere[::-1]))
+
+
+def test_missing_column(tmp_path):
+    planes = np.zeros((1, 8, 5))
+    planes[0, 0, 0] = 1
+    with pytest.raises(ValueError, match="row 0 has no frequency, declination"):
+        write_psf_bank(tmp_path / "bank.npz", [{"array": "mine"}], planes, planes)
+
+
+def test_working_pixel_that_is_too_large():
+    with pytest.raises(ValueError, match="too large for every visibility; expected less than"):
+        working_weights(np.array([[1e6, 0.0]]), pixel_scale=1.0, grid_size=16)
+
+
 def test_working_weights_have_the_width():
     """Sampled at so many pixels per beam, the PSF is so many pixels wide."""
     uv = np.random.default_rng(2).normal(0, 1e5, (20000, 2))

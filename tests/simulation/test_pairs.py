@@ -94,6 +94,11 @@ def test_training_in_bfloat16_changes_no_pair(version):
         assert_close(pairs.batch(range(6)), expected, rtol=0, atol=0)
 
 
+def test_prior_by_its_name():
+    with pytest.raises(TypeError, match="a prior is 'general'; expected a Prior"):
+        SimulatedPairs(BANK, priors=[("general", 1.0)])
+
+
 def test_field_larger_than_the_uv_grid():
     with pytest.raises(ValueError, match="field_size is 129; expected 1 to 128, the side"):
         make_pairs(field_size=129)
