@@ -18,7 +18,23 @@ _EDGE_SHARE = 0.1
 
 
 def rms_value(rms):
-    """A noise rms in Jy/beam, given as a number or as a Quantity."""
+    """Take a noise rms as a number.
+
+    Parameters
+    ----------
+    rms : float or `~astropy.units.Quantity`
+        In Jy/beam where it has no unit.
+
+    Returns
+    -------
+    float
+        In Jy/beam.
+
+    Raises
+    ------
+    `~astropy.units.UnitConversionError`
+        If it is in another unit.
+    """
     if not hasattr(rms, "unit"):
         return float(rms)
     import astropy.units as u
