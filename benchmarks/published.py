@@ -65,12 +65,13 @@ def compare(published, image):
 
 
 def draw(published, images, path):
-    """The published image of one pair, and what each way leaves of it."""
+    """The published image of one pair, the one made again, and what each way leaves of it."""
     import matplotlib.pyplot as plt
 
-    panels = {"published": published}
+    again = np.where(np.isfinite(published), images[WAYS[1]], np.nan)
+    panels = {"published": published, f"made again, {WAYS[1]}": again}
     panels |= {f"published - {way}": published - image for way, image in images.items()}
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(13.5, 3.3), layout="constrained")
     half = 0.05 * len(published)
     for axis, (title, image) in zip(axes, panels.items(), strict=True):
         shown = axis.imshow(
