@@ -9,11 +9,13 @@ from scipy.sparse import csr_array
 __all__ = ["WorkingGrid", "resample", "resampling_matrix"]
 
 _LOBES = 5
+_CUBIC = -0.75  # slope of bicubic interpolation at 1, as in torch and OpenCV
+_DIGITS = 9  # of a zoom
 _ROUNDING = 1e-6  # of a stride: beams and pixels come as rounded numbers
 
 
-def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False):
-    """Matrix that resamples one axis by Lanczos or linear interpolation.
+def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False, cubic=False):
+    """Matrix that resamples one axis by Lanczos, cubic or linear interpolation.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False):
     linear : bool, optional
         Linear interpolation, which never leaves the range of the values; else Lanczos with 5
         lobes, which keeps a band-limited image.
+    cubic : bool, optional
+        Cubic convolution over four pixels.
 
     Returns
     -------
@@ -36,11 +40,14 @@ def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False):
         Shape (n_out, n_in).
     """
     positions = np.asarray(positions, dtype=float)[:, None]
-    lobes = 1 if linear else _LOBES
+    lobes = 1 if linear else 2 if cubic else _LOBES
     reach = int(np.ceil(lobes * width))
     columns = np.floor(positions).astype(int) + np.arange(1 - reach, reach + 1)
     offset = (positions - columns) / width
-    kernel = 1 - np.abs(offset) if linear else np.sinc(offset) * np.sinc(offset / _LOBES)
+    if linear:
+        kernel = 1 - np.abs(offset)
+    else:
+        kernel = _cubic(offset) if cubic else np.sinc(offset) * np.sinc(offset / _LOBES)
     used = (np.abs(offset) < lobes) & (columns >= 0) & (columns < n_in)
     rows = np.broadcast_to(np.arange(len(positions))[:, None], columns.shape)[used]
     columns, kernel = columns[used], kernel[used]
@@ -48,6 +55,14 @@ def resampling_matrix(n_in, positions, *, width=1.0, conserve, linear=False):
     total = np.bincount(group, kernel, n_groups)
     kernel = kernel / np.where(np.abs(total) > 0.1, total, np.inf)[group]
     return csr_array((kernel, (rows, columns)), shape=(len(positions), n_in))
+
+
+def _cubic(offset):
+    """Kernel of cubic convolution."""
+    x = np.abs(offset)
+    inner = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x**2 + 1
+    outer = _CUBIC * (((x - 5) * x + 8) * x - 4)
+    return np.where(x < 1, inner, outer)
 
 
 def resample(image, rows, columns):
@@ -78,16 +93,20 @@ class WorkingGrid:
         (ny, nx) of the image.
     zoom : float
         Working pixel in pixels of the image.
-    box : tuple of int
-        (y0, y1, x0, x1): the part of the image that the working grid covers.
+    box : tuple of float
+        (y0, y1, x0, x1): the part of the image that the working grid covers, in pixels.
     stride : int, optional
         Height and width of the working grid are multiples of this.
+    cubic : bool, optional
+        Images are brought to the grid by cubic convolution without averaging, as D24 did, and
+        skies back by it; else by Lanczos' kernel.
     """
 
     shape: tuple
     zoom: float
     box: tuple
     stride: int = 1
+    cubic: bool = False
 
     @classmethod
     def around(cls, valid, zoom, stride):
@@ -110,6 +129,43 @@ class WorkingGrid:
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
         return cls(valid.shape, float(zoom), box, stride)
+
+    @classmethod
+    def fixed(cls, valid, zoom, size):
+        """Grid of a fixed number of pixels around the centre of the image, as D24 has it.
+
+        Parameters
+        ----------
+        valid : `numpy.ndarray`
+            Shape (ny, nx), True where there is data.
+        zoom : float
+            Working pixel in pixels of the image.
+        size : int
+            Height and width of the grid.
+
+        Returns
+        -------
+        grid : `WorkingGrid`
+            With ``cubic``; it may be larger than the image.
+
+        Raises
+        ------
+        ValueError
+            If there is data beyond the grid.
+        """
+        rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
+        # Working pixels may lie half-way between those of the image: no ties for rounding to break.
+        zoom = round(float(zoom), _DIGITS)
+        box, half = (), size * zoom / 2
+        for n, used in zip(valid.shape, (rows, columns), strict=True):
+            low, high = n / 2 - half, n / 2 + half
+            if used[0] + 0.5 < low or used[-1] + 0.5 > high:
+                raise ValueError(
+                    f"there is data in the pixels {used[0]} to {used[-1]} of {n}; expected none "
+                    f"beyond the {size} x {size} working pixels, {low:.4g} to {high:.4g}"
+                )
+            box += (low, high)
+        return cls(valid.shape, zoom, box, size, True)
 
     @property
     def working_shape(self):
@@ -136,7 +192,7 @@ class WorkingGrid:
             Shape (ny, nx), without NaN.
         linear : bool, optional
             Interpolate linearly, for maps that may have steps and must stay positive; else by
-            Lanczos' kernel, for images that the beam makes smooth.
+            Lanczos' kernel or ``cubic``, for images that the beam makes smooth.
 
         Returns
         -------
@@ -144,7 +200,7 @@ class WorkingGrid:
             Shape `working_shape`, float32; 0 beyond the image.
         """
         rows, columns = (
-            resampling_matrix(n, axis, conserve="intensity", linear=linear)
+            resampling_matrix(n, axis, conserve="intensity", linear=linear, cubic=self.cubic)
             for n, axis in zip(self.shape, self._axes, strict=True)
         )
         return (resample(image, rows, columns) * self._inside).astype(np.float32)
@@ -187,7 +243,8 @@ class WorkingGrid:
         for n, axis in zip(self.shape, self._axes, strict=True):
             positions = (np.arange(n) - axis[0]) / self.zoom
             width = max(1.0, 1 / self.zoom)
-            matrices.append(resampling_matrix(len(axis), positions, width=width, conserve=conserve))
+            options = {"width": width, "conserve": conserve, "cubic": self.cubic}
+            matrices.append(resampling_matrix(len(axis), positions, **options))
         rows, columns = (matrix.astype(np.float32) for matrix in matrices)
         working = np.asarray(working, dtype=np.float32)
         images = np.empty((*working.shape[:-2], *self.shape), dtype=np.float32)

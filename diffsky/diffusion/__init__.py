@@ -5,16 +5,20 @@ from diffsky._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "ddpm": ["alpha_bars", "ddpm_sigmas", "draw_ddpm_sigmas"],
         "networks": ["UNet", "build_network"],
-        "preconditioning": ["Denoiser"],
+        "palette": ["PaletteUNet"],
+        "preconditioning": ["Denoiser", "EpsilonDenoiser", "build_denoiser"],
         "samplers": [
             "SAMPLERS",
             "get_sampler",
+            "sample_ddim",
+            "sample_ddpm",
             "sample_dpmpp_2m",
             "sample_euler",
             "sample_heun",
         ],
-        "schedules": ["edm_sigmas"],
+        "schedules": ["edm_sigmas", "make_sigmas"],
         "training": ["denoising_loss", "draw_sigmas", "train_denoiser"],
         "weights": ["bundled_weights", "load_weights", "resolve_weights", "save_weights"],
     },

@@ -7,31 +7,33 @@ import torch
 
 from diffsky.backend import select_backend
 from diffsky.diffusion.networks import build_network
-from diffsky.diffusion.preconditioning import Denoiser
+from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.training import train_denoiser
 from diffsky.diffusion.weights import load_into, load_weights, resolve_weights, save_weights
 from diffsky.exceptions import NotFittedError, WeightsError
 
 __all__ = ["DiffusionEstimator"]
 
+_CUSTOM = "custom"  # name of a preset that was given as such
+
 
 class DiffusionEstimator:
     """Base of the estimators.
 
-    A subclass names its ``_preset_type`` (with ``network``, ``sigma_data``, ``training``,
-    ``sampling``, ``to_dict`` and ``from_dict``) and its ``_default_weights``.
+    A subclass names its ``_preset_type`` (with ``network``, ``preconditioning``, ``sigma_data``,
+    ``training``, ``sampling``, ``to_dict`` and ``from_dict``) and its ``_default_weights``.
 
     Parameters
     ----------
-    preset : str, optional
-        Name of the preset.
+    preset : str or preset, optional
+        Name of the preset, or one of the subclass's type.
     device : str or None, optional
         ``"cuda"``, ``"mps"`` or ``"cpu"``; None takes the first that is there.
     precision : {"auto", "float32", "bfloat16"}, optional
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`.
-    sampler : {"heun", "euler", "dpmpp-2m"} or None, optional
+    sampler : {"heun", "euler", "dpmpp-2m", "ddim", "ddpm"} or None, optional
         None takes that of the preset.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.
@@ -111,11 +113,12 @@ class DiffusionEstimator:
         tensors, description = load_weights(folder)
         try:
             preset = cls._preset_type.from_dict(description.pop("recipe"))
-            denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
+            denoiser = _new_denoiser(preset)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{folder} has a recipe that is none: {error}") from error
         load_into(denoiser.network, tensors, str(folder))
-        estimator = cls(description["preset"], **options)
+        name = description["preset"]
+        estimator = cls(preset if name == _CUSTOM else name, **options)
         estimator._adopt(denoiser, preset, description)
         return estimator
 
@@ -148,7 +151,7 @@ class DiffusionEstimator:
         Returns
         -------
         plan : dict
-            ``sampler``, ``n_steps``, ``sigma_min``, ``sigma_max``, ``rho``.
+            ``sampler``, ``n_steps``, and the keywords of `diffsky.diffusion.make_sigmas`.
         """
         given = {"sampler": self.sampler, "n_steps": self.n_steps}
         return {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
@@ -160,7 +163,7 @@ class DiffusionEstimator:
         plan = {**preset.training, **given}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            denoiser = Denoiser(build_network(preset.network), sigma_data=preset.sigma_data)
+            denoiser = _new_denoiser(preset)
         history = train_denoiser(
             denoiser.to(memory_format=torch.channels_last),
             pairs,
@@ -174,7 +177,8 @@ class DiffusionEstimator:
         )
         describe = getattr(pairs, "describe", dict)
         training = {**plan, **history, "seed": seed, "pairs": describe()}
-        description = {"name": "unnamed", "version": 1, "preset": self.preset}
+        name = self.preset if isinstance(self.preset, str) else _CUSTOM
+        description = {"name": "unnamed", "version": 1, "preset": name}
         self._adopt(denoiser, preset, {**description, "training": training, "merits": {}})
         return self
 
@@ -209,3 +213,11 @@ class DiffusionEstimator:
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed is {seed!r}; expected an integer of 0 or more, or None")
         return int(seed)
+
+
+def _new_denoiser(preset):
+    return build_denoiser(
+        build_network(preset.network),
+        preconditioning=preset.preconditioning,
+        sigma_data=preset.sigma_data,
+    )

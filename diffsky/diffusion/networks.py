@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from diffsky.diffusion.palette import PaletteUNet
+
 __all__ = ["NETWORKS", "UNet", "build_network"]
 
 
@@ -222,7 +224,7 @@ class UNet(nn.Module):
         return functional.pixel_shuffle(h, self.patch)
 
 
-NETWORKS = {"unet": UNet}
+NETWORKS = {"unet": UNet, "palette": PaletteUNet}
 
 
 def build_network(config):
@@ -231,7 +233,8 @@ def build_network(config):
     Parameters
     ----------
     config : dict
-        ``{"type": "unet", ...}``; the other entries are the keywords of that class.
+        ``{"type": "unet", ...}`` for `UNet` or ``{"type": "palette", ...}`` for
+        `~diffsky.diffusion.PaletteUNet`; the other entries are the keywords of that class.
 
     Returns
     -------

@@ -2,7 +2,9 @@
 
 import torch
 
-__all__ = ["edm_sigmas"]
+from diffsky.diffusion.ddpm import ddpm_sigmas
+
+__all__ = ["SCHEDULES", "edm_sigmas", "make_sigmas"]
 
 
 def edm_sigmas(n_steps, *, sigma_min=0.002, sigma_max=80.0, rho=7.0):
@@ -37,3 +39,33 @@ def edm_sigmas(n_steps, *, sigma_min=0.002, sigma_max=80.0, rho=7.0):
     first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     levels = (first + ramp * (last - first)) ** rho
     return torch.cat([levels, levels.new_zeros(1)]).float()
+
+
+SCHEDULES = {"edm": edm_sigmas, "ddpm": ddpm_sigmas}
+
+
+def make_sigmas(n_steps, *, schedule="edm", **options):
+    """Noise levels of a schedule by its name.
+
+    Parameters
+    ----------
+    n_steps : int
+        Number of steps.
+    schedule : {"edm", "ddpm"}, optional
+        `edm_sigmas`, or `diffsky.diffusion.ddpm_sigmas`.
+    **options
+        Other keywords of that function.
+
+    Returns
+    -------
+    sigmas : `torch.Tensor`
+        Shape (n_steps + 1,), decreasing, the last one 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no such schedule, or a number is out of range.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[schedule](n_steps, **options)

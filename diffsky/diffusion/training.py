@@ -1,6 +1,7 @@
 """Training of a denoiser through pytorch-lightning (V24 eq. 22)."""
 
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -16,6 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from diffsky.backend import sample_generator
+from diffsky.diffusion.ddpm import draw_ddpm_sigmas
 
 __all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
 
@@ -84,6 +86,7 @@ def train_denoiser(
     learning_rate=5e-4,
     sigma_mean=-1.2,
     sigma_std=1.2,
+    noise_levels="log-normal",
     ema_decay=None,
     seed=0,
     backend,
@@ -114,6 +117,9 @@ def train_denoiser(
         Largest learning rate of AdamW.
     sigma_mean, sigma_std : float, optional
         Mean and standard deviation of ln sigma.
+    noise_levels : {"log-normal", "ddpm"}, optional
+        Draw noise levels by `draw_sigmas`, or by `diffsky.diffusion.draw_ddpm_sigmas`, for which
+        mean and deviation do not matter.
     ema_decay : float or None, optional
         Decay of the moving average per step. None averages over the last 5 % of the steps: a
         longer window would still hold weights from before the learning rate fell.
@@ -147,12 +153,13 @@ def train_denoiser(
         On Ctrl-C, after a checkpoint was written.
     """
     _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir)
+    levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
     checkpoint = _find_checkpoint(checkpoint_dir, resume)
     module = _TrainingModule(
         denoiser,
         pairs,
         plan={"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate},
-        sigmas={"mean": sigma_mean, "std": sigma_std},
+        levels=levels,
         seed=seed,
     )
     stop = _StopBetweenSteps()
@@ -227,6 +234,14 @@ def _make_trainer(backend, steps, checkpoint_dir, checkpoint_every, callbacks, s
         logger=CSVLogger(checkpoint_dir, name="log") if keeps else False,
         log_every_n_steps=50,
     )
+
+
+def _choose_levels(name, mean, std):
+    if name == "log-normal":
+        return functools.partial(draw_sigmas, mean=mean, std=std)
+    if name != "ddpm":
+        raise ValueError(f"noise_levels is {name!r}; expected log-normal or ddpm")
+    return draw_ddpm_sigmas
 
 
 def _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir):
@@ -315,10 +330,10 @@ class _StepStream(IterableDataset):
 
 
 class _TrainingModule(pl.LightningModule):
-    def __init__(self, denoiser, pairs, *, plan, sigmas, seed):
+    def __init__(self, denoiser, pairs, *, plan, levels, seed):
         super().__init__()
         self.denoiser = denoiser
-        self._pairs, self._plan, self._sigmas, self._seed = pairs, plan, sigmas, seed
+        self._pairs, self._plan, self._levels, self._seed = pairs, plan, levels, seed
         self.mean_loss = math.nan
 
     def train_dataloader(self):
@@ -337,7 +352,7 @@ class _TrainingModule(pl.LightningModule):
         step, numbers = batch
         target, condition = self._pairs.batch(numbers.tolist(), self.device)
         stream = sample_generator(self._seed, 1, step)
-        sigma = draw_sigmas(len(target), **self._sigmas, generator=stream).to(self.device)
+        sigma = self._levels(len(target), generator=stream).to(self.device)
         noise = torch.randn(target.shape, generator=stream).to(self.device)
         loss = denoising_loss(self.denoiser, target, condition, sigma, noise)
         value = loss.item()

@@ -1,11 +1,12 @@
 """One stored pair on the working grid: what the network sees, and what it learns to give."""
 
+import dataclasses
 import math
 
 import astropy.units as u
 import numpy as np
 
-from diffsky.deconvolution.grid import resample, resampling_matrix
+from diffsky.deconvolution.grid import WorkingGrid, resample, resampling_matrix
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.simulation.rendering import render_sources
 from diffsky.simulation.sources import SHAPES, SourceList
@@ -21,15 +22,16 @@ def prepare_pair(pair, *, scale, pblimit):
     Parameters
     ----------
     pair : `diffsky.simulation.SimulatedPair`
-    scale : `diffsky.deconvolution.WorkingScale`
+    scale : `diffsky.deconvolution.WorkingScale` or `diffsky.deconvolution.FluxScale`
     pblimit : float
         There is no data where the primary beam is this or less.
 
     Returns
     -------
     images : `numpy.ndarray`
-        Shape (3, height, width), float32: apparent sky per working pixel over rms, convolved with
-        the kernel of the scale; dirty image over rms; primary beam. 0 where there is no data.
+        Shape (planes, height, width), float32, with the ``planes`` of the scale, 3 or 4: apparent
+        sky per working pixel over rms, convolved with the kernel of the scale; dirty image over
+        rms; primary beam; rms in Jy/beam. 0 where there is no data.
     largest : float
         Largest apparent flux of a source over rms; of a sky without a table, the largest pixel of
         the dirty image.
@@ -41,7 +43,7 @@ def prepare_pair(pair, *, scale, pblimit):
     """
     prepared = prepare_observation(
         pair.dirty,
-        pixels_per_beam=scale.pixels_per_beam,
+        **scale.grid,
         stride=1,
         primary_beam=pair.primary_beam,
         mask=~(np.nan_to_num(pair.primary_beam.data) > pblimit),
@@ -49,13 +51,16 @@ def prepare_pair(pair, *, scale, pblimit):
     gain, rms = prepared.primary_beam_working, prepared.rms_working
     if len(pair.sources) or not np.any(pair.sky.data):
         sources = _working_sources(pair.sources, prepared)
-        sky = _rendered(sources, gain.shape, scale.kernel_fwhm)
+        if scale.kernel_fwhm:
+            sky = _rendered(sources, gain.shape, scale.kernel_fwhm)
+        else:
+            sky = _interpolated(_sharp_sky(pair.sources, prepared), prepared.grid)
         largest = _largest_flux(sources, gain, rms)
     else:
         sky = _resampled(pair.sky, prepared, scale.kernel_fwhm)
         largest = float(prepared.dirty_working.max())
     apparent = np.divide(sky * gain, rms, out=np.zeros_like(gain), where=rms > 0)
-    return np.stack([apparent, prepared.dirty_working, gain]), largest
+    return np.stack([apparent, prepared.dirty_working, gain, rms][: scale.planes]), largest
 
 
 def _working_sources(table, prepared):
@@ -95,6 +100,19 @@ def _rendered(sources, shape, kernel):
     return render_sources(sources, owner, 1, shape, kernel_fwhm=kernel)[0].numpy()
 
 
+def _sharp_sky(table, prepared):
+    """Sky of a table on the image's own pixels: a source may be too narrow for the working ones."""
+    ny, nx = prepared.image.shape
+    whole = WorkingGrid((ny, nx), 1.0, (0, ny, 0, nx))
+    sources = _working_sources(table, dataclasses.replace(prepared, grid=whole))
+    return _rendered(sources, (ny, nx), 0.0)
+
+
+def _interpolated(sky, grid):
+    """Sky in Jy per pixel of the image to Jy per working pixel, as D24 did: no averaging."""
+    return grid.to_working(sky) * grid.zoom**2
+
+
 def _largest_flux(sources, gain, rms):
     ny, nx = gain.shape
     x, y = np.rint(sources.x).astype(int) + nx // 2, np.rint(sources.y).astype(int) + ny // 2
@@ -118,6 +136,8 @@ def _resampled(sky, prepared, kernel):
     height, width = grid.working_shape
     columns, rows = grid.to_image_pixels(np.arange(width), np.arange(height))
     image = np.nan_to_num(np.asarray(sky.data, dtype=float))
+    if kernel == 0:
+        return _interpolated(image, grid)
     if present == 0:
         # every pixel is a point: convolution and resampling are one product
         axes = zip(image.shape, (rows, columns), strict=True)

@@ -27,10 +27,12 @@ class PairDataset:
     store : `PairStore`, str or path-like
         The pairs, or the folder of a store. Pairs that are written later do not take part.
     scale : `diffsky.deconvolution.WorkingScale` or None, optional
-        How images become what the network sees; that of the preset. None takes the default one.
+        How images become what the network sees; that of the preset, which may be a
+        `diffsky.deconvolution.FluxScale`. None takes the default one.
     patch_size : int, optional
         Pixels along a side of a patch on the working grid. Default 64. A smaller field is
-        extended by pixels without data.
+        extended by pixels without data. A `diffsky.deconvolution.FluxScale` takes its whole grid,
+        ``scale.size``.
     augment : bool, optional
         True (default) cuts a random patch, flips it and turns it by a multiple of 90 deg, anew
         in every epoch. False cuts out the middle.
@@ -64,6 +66,8 @@ class PairDataset:
             raise ValueError(f"pblimit is {pblimit}; expected {_LEAST_PBLIMIT} to 1")
         self.store = store if isinstance(store, PairStore) else PairStore(store, mode="r")
         self.scale = WorkingScale() if scale is None else scale
+        if patch_size != getattr(self.scale, "size", patch_size):
+            raise ValueError(f"patch_size is {patch_size}; expected {self.scale.size}, the grid")
         self.patch_size, self.augment, self.seed = patch_size, augment, seed
         self.pblimit, self.cache_bytes = pblimit, cache_bytes
         self.numbers = self.store.numbers()
@@ -117,7 +121,8 @@ class PairDataset:
         target : `torch.Tensor`
             Shape (n, 1, size, size): scaled apparent sky.
         condition : `torch.Tensor`
-            Shape (n, 2, size, size): dirty image over rms, and primary beam.
+            Shape (n, 2, size, size): dirty image over rms, and primary beam; of a `FluxScale`
+            (n, 1, size, size), the dirty image alone.
 
         Raises
         ------
@@ -129,8 +134,7 @@ class PairDataset:
             epoch, place = divmod(int(k), len(self))
             patches.append(self._cut(self._field(self.numbers[place]), place, epoch))
         images = torch.stack(patches).to(device)
-        target = self.scale.scale_target(images[:, :1])
-        return target, self.scale.condition(images[:, 1], images[:, 2])
+        return self.scale.encode(images)
 
     def _cut(self, field, place, epoch):
         spare = np.array(field.shape[1:]) - self.patch_size

@@ -81,6 +81,8 @@ class SimulatedPairs:
     def __post_init__(self):
         if self.version not in (1, 2):
             raise ValueError(f"version is {self.version!r}; expected 1 or 2")
+        if self.scale.pixels_per_beam is None:
+            raise ValueError(f"scale is {self.scale}; expected a WorkingScale, in rms and beams")
         if self.weights.ndim != 3:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)}; expected (n, N, N // 2 + 1)"

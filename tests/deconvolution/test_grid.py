@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -179,3 +180,42 @@ def test_flux_near_the_border_is_kept(blob):
     inside = np.argwhere(grid.valid_to_working(np.ones((40, 40), dtype=bool)))
     working[tuple(inside[0])] = 1
     assert_allclose(grid.to_image(working).sum(), 1, rtol=1e-5)
+
+
+# The fixed grid of D24
+
+
+def test_fixed_grid_is_bicubic_interpolation():
+    """512 pixels of 0.1 arcsec to 128 of 0.4, as torch interpolates without averaging."""
+    image = np.random.default_rng(1).normal(size=(512, 512))
+    grid = WorkingGrid.fixed(np.ones((512, 512), dtype=bool), 4.0, 128)
+    assert grid.working_shape == (128, 128)
+    tensor = torch.from_numpy(image)[None, None]
+    expected = torch.nn.functional.interpolate(tensor, scale_factor=0.25, mode="bicubic")
+    assert_allclose(grid.to_working(image), expected[0, 0], atol=1e-5)
+
+
+@settings(max_examples=25)
+@given(zoom=st.floats(0.3, 5.0), n=st.integers(8, 40), size=st.sampled_from([16, 32]))
+def test_fixed_grid_has_its_size(zoom, n, size):
+    valid = np.zeros((n, n + 3), dtype=bool)
+    valid[n // 2, n // 2 + 1] = True
+    grid = WorkingGrid.fixed(valid, zoom, size)
+    assert grid.working_shape == (size, size)
+    x, y = grid.to_image_pixels((size - 1) / 2, (size - 1) / 2)
+    assert (x, y) == (pytest.approx((n + 2) / 2), pytest.approx((n - 1) / 2))
+
+
+def test_fixed_grid_keeps_fluxes():
+    grid = WorkingGrid.fixed(np.ones((64, 64), dtype=bool), 2.0, 32)
+    working = np.random.default_rng(2).uniform(size=(32, 32))
+    assert grid.to_image(working).sum() == pytest.approx(working.sum(), rel=1e-5)
+
+
+def test_data_beyond_the_fixed_grid():
+    valid = np.zeros((64, 80), dtype=bool)
+    valid[:, 30:50] = True
+    WorkingGrid.fixed(valid, 2.0, 32)
+    valid[:, 6] = True
+    with pytest.raises(ValueError, match=r"pixels 6 to 49 of 80; expected none beyond the 32 x 32"):
+        WorkingGrid.fixed(valid, 2.0, 32)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffsky.deconvolution.scaling import WorkingScale
+from diffsky.deconvolution.scaling import FluxScale, WorkingScale
 
 scales = st.builds(
     WorkingScale,
@@ -69,3 +69,64 @@ def test_kernel_is_a_share_of_the_beam():
 @given(scale=scales)
 def test_dictionary_round_trip(scale):
     assert WorkingScale(**json.loads(json.dumps(scale.to_dict()))) == scale
+
+
+# The scale of D24
+
+flux_scales = st.builds(FluxScale, gamma=st.floats(1, 30))
+planes = st.lists(st.floats(0, 10, width=32), min_size=4, max_size=4).map(torch.tensor)
+
+
+def test_closed_values_of_d24():
+    """One 0.4 arcsec pixel is 16 of 0.1 arcsec, for which c is given."""
+    scale = FluxScale()
+    brightest = 16 * 2.960064e-5  # Jy per working pixel
+    gain, rms = torch.tensor([0.5, 0.5, 0.5, 0.0]), torch.tensor([5e-5, 5e-5, 5e-5, 0.0])
+    sky = torch.tensor([brightest, brightest / 4, 0.0, 0.0])
+    apparent = torch.where(rms > 0, sky * gain / rms.clamp(min=1e-9), 0.0)
+    target = scale.scale_target(apparent, gain, rms)
+    assert_close(target, torch.tensor([1.0, 0.0, -1.0, -1.0]), rtol=0, atol=1e-5)
+    assert_close(scale.unscale_target(target, gain, rms), apparent, rtol=1e-4, atol=1e-7)
+    dirty = torch.tensor([[[10.0, 5.0, 0.0, 0.0]]])  # 10 rms are c_d
+    condition = scale.condition(dirty, gain[None, None], rms[None, None])
+    assert_close(condition[0, 0, 0], torch.tensor([1.0, 0.0, -1.0, -1.0]))
+
+
+@given(scale=flux_scales, apparent=planes, gain=st.floats(0.1, 1), rms=st.floats(1e-6, 1e-3))
+def test_round_trip_of_d24(scale, apparent, gain, rms):
+    gain, rms = (torch.full((4,), value, dtype=torch.float64) for value in (gain, rms))
+    target = scale.scale_target(apparent.double(), gain, rms)
+    assert_close(scale.unscale_target(target, gain, rms), apparent.double(), rtol=1e-6, atol=1e-9)
+
+
+@given(scale=flux_scales)
+def test_larger_roots_flatten(scale):
+    sky = torch.tensor([1e-6, 1e-5, 1e-4])
+    flat = FluxScale(gamma=30.0).normalize_sky(sky)
+    assert (scale.normalize_sky(sky) <= flat + 1e-6).all()
+    assert_close(torch.from_numpy(scale.normalize_sky(sky.numpy())), scale.normalize_sky(sky))
+
+
+def test_encode_agrees_with_its_parts():
+    images = torch.rand(2, 4, 6, 5)
+    target, condition = FluxScale().encode(images)
+    apparent, dirty, gain, rms = images.unbind(1)
+    assert torch.equal(target[:, 0], FluxScale().scale_target(apparent, gain, rms))
+    assert torch.equal(condition, FluxScale().condition(dirty, gain, rms))
+    target, condition = WorkingScale().encode(images[:, :3])
+    assert torch.equal(target[:, 0], WorkingScale().scale_target(apparent))
+    assert torch.equal(condition, WorkingScale().condition(dirty, gain))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": 0.5}, "gamma is 0.5; expected 1 to 30"),
+        ({"gamma": 31}, "gamma is 31"),
+        ({"unit": 0.0}, "unit is 0.0; expected a number above 0"),
+        ({"pixel": -0.4}, "pixel is -0.4"),
+    ],
+)
+def test_flux_scale_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        FluxScale(**options)

@@ -10,12 +10,14 @@ from torch.testing import assert_close
 
 from diffsky.backend import draw_normal, sample_generator
 from diffsky.diffusion import SAMPLERS, edm_sigmas, get_sampler
+from diffsky.diffusion.samplers import STOCHASTIC_SAMPLERS
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
 EYE = torch.eye(2, dtype=torch.float64)
-ENOUGH_STEPS = {"euler": 1000, "heun": 60, "dpmpp-2m": 100}
-ORDER = {"euler": 1, "heun": 2, "dpmpp-2m": 2}
+DETERMINISTIC = [name for name in SAMPLERS if name not in STOCHASTIC_SAMPLERS]
+ENOUGH_STEPS = {"euler": 1000, "heun": 60, "dpmpp-2m": 100, "ddim": 1000}
+ORDER = {"euler": 1, "heun": 2, "dpmpp-2m": 2, "ddim": 1}
 
 
 def denoise(x, sigma):
@@ -47,7 +49,7 @@ def flow_error(name, n):
     return (result - (MEAN + (x - MEAN) @ middle.T)).abs().max().item()
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_mean_and_covariance(name):
     """The sampler is an affine map here, so its moments are exact, without drawing."""
     sigmas = edm_sigmas(ENOUGH_STEPS[name])
@@ -58,7 +60,7 @@ def test_mean_and_covariance(name):
     assert_close(sigmas[0].double() ** 2 * matrix @ matrix.T, COVARIANCE, rtol=0.01, atol=0.002)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_samples(name):
     n = 4000
     noise = 80 * draw_normal([sample_generator(3, k) for k in range(n)], (2,))
@@ -67,14 +69,14 @@ def test_samples(name):
     assert_close(torch.cov(samples.T), COVARIANCE, rtol=0.1, atol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_flow(name):
     x = 80 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).double()
     result = SAMPLERS[name](denoise, x, edm_sigmas(ENOUGH_STEPS[name]))
     assert_close(result, exact_flow(x, 80.0), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_order_of_convergence(name):
     errors = torch.tensor([flow_error(name, n) for n in (40, 80, 160)])
     orders = torch.log2(errors[:-1] / errors[1:])
@@ -100,21 +102,21 @@ def test_network_calls_and_callback(name, calls):
     assert steps == list(range(7))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_one_step_is_the_denoiser(name):
     x = torch.randn(3, 2, dtype=torch.float64)
     sigmas = edm_sigmas(1)
     assert_close(SAMPLERS[name](denoise, x, sigmas), denoise(x, sigmas[0]))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_input_is_kept(name):
     x = torch.ones(1, 2, dtype=torch.float64)
     SAMPLERS[name](denoise, x, edm_sigmas(3))
     assert torch.equal(x, torch.ones(1, 2, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
 def test_sample_does_not_depend_on_the_batch(name):
     streams = [sample_generator(1, k) for k in range(6)]
     noise = 80 * draw_normal(streams, (2,)).double()
