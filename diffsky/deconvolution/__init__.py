@@ -7,8 +7,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "estimator": ["DiffusionDeconvolver"],
         "reconstruction": ["make_catalog", "make_cube", "make_sky"],
-        "presets": ["PRESETS", "Preset", "get_preset"],
-        "scaling": ["WorkingScale"],
+        "presets": ["PRESETS", "Preset", "drozdova2024", "get_preset"],
+        "scaling": ["FluxScale", "WorkingScale"],
         "strategies": ["STRATEGIES"],
     },
 )

@@ -1,16 +1,24 @@
 """DiffusionDeconvolver: from a dirty image to a sky and a catalogue."""
 
+import astropy.units as u
 import numpy as np
 import torch
 
+from diffsky.deconvolution.major_cycles import draw_skies
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.presets import Preset, get_preset
+from diffsky.deconvolution.psf_checks import (
+    TRAINED_CONTENT,
+    load_matching_psf,
+    psf_content,
+    warn_if_foreign,
+)
 from diffsky.deconvolution.reconstruction import make_catalog, make_cube, make_sky
-from diffsky.deconvolution.residual import residual_image
+from diffsky.deconvolution.residual import residual_image, residual_statistics
+from diffsky.deconvolution.reweighting import reweight
 from diffsky.deconvolution.sampling import draw_samples
 from diffsky.deconvolution.strategies import check_strategy
 from diffsky.diffusion.estimator import DiffusionEstimator
-from diffsky.images import load_psf
 
 __all__ = ["DiffusionDeconvolver"]
 
@@ -20,15 +28,16 @@ class DiffusionDeconvolver(DiffusionEstimator):
 
     Parameters
     ----------
-    preset : str, optional
-        Network, scaling and training: ``"small"``.
+    preset : str or `diffsky.deconvolution.Preset`, optional
+        Network, scaling, training and sampling: ``"small"``, ``"drozdova2024"``, or one of your
+        own, for example from `diffsky.deconvolution.drozdova2024`.
     device : str or None, optional
         ``"cuda"``, ``"mps"`` or ``"cpu"``; None takes the first that is there.
     precision : {"auto", "float32", "bfloat16"}, optional
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`: slower to start, faster in long runs.
-    sampler : {"heun", "euler", "dpmpp-2m"} or None, optional
+    sampler : {"heun", "euler", "dpmpp-2m", "ddim", "ddpm"} or None, optional
         None takes that of the preset.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.
@@ -117,7 +126,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
             progress=progress,
         )
 
-    def sample(self, dirty, *, n_samples=20, seed=None, progress=None, **observation):
+    def sample(self, dirty, *, n_samples=20, seed=None, psf=None, progress=None, **observation):
         """Draw skies from the posterior.
 
         Parameters
@@ -128,6 +137,8 @@ class DiffusionDeconvolver(DiffusionEstimator):
             Number of samples, 1 or more.
         seed : int or None, optional
             Sample k of a seed is always the same. None draws a seed and notes it in ``meta``.
+        psf : array, CCDData, path or None, optional
+            PSF of the image: as for `predict`.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
         **observation
@@ -141,7 +152,10 @@ class DiffusionDeconvolver(DiffusionEstimator):
         """
         seed = self._check_run(n_samples, seed)
         prepared = self._prepare(dirty, **observation)
-        apparent = self.sample_apparent(prepared, n_samples=n_samples, seed=seed, progress=progress)
+        response = None if psf is None else load_matching_psf(psf, like=prepared.image)
+        apparent, prepared = self._draw(
+            prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
+        )
         return make_cube(prepared, apparent, self._meta(prepared, seed, n_samples))
 
     def predict(
@@ -179,7 +193,9 @@ class DiffusionDeconvolver(DiffusionEstimator):
         regions : `regions.Region`, `regions.Regions` or None, optional
             List sources inside these alone.
         psf : array, CCDData, path or None, optional
-            With the PSF given, ``sky.meta`` gets the rms of the residual.
+            PSF on the pixels of the image, better twice as wide. With it, sources far above the
+            noise are subtracted in major cycles before faint ones are sampled, and ``sky.meta``
+            gets the statistics of the residual. Without it, a warning says what is too bright.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
         **observation
@@ -224,19 +240,23 @@ class DiffusionDeconvolver(DiffusionEstimator):
             "scale": self.preset_.scale,
             "radius": radius,
             "min_reliability": min_reliability,
-            "trained_snr": self._trained_snr(),
+            "trained_snr": self._trained_snr() if psf is None else np.inf,
             "regions": regions,
             "meta": meta,
         }
         # An empty sky first: what is wrong with the options shows before the network runs.
         make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
-        response = None if psf is None else load_psf(psf, like=prepared.image)
-        apparent = self.sample_apparent(prepared, n_samples=n_samples, seed=seed, progress=progress)
-        sky = make_sky(prepared, apparent, strategy, meta)
-        catalog = make_catalog(prepared, apparent, strategy, **options)
+        response = None if psf is None else load_matching_psf(psf, like=prepared.image)
+        apparent, used = self._draw(
+            prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
+        )
+        meta.update(self._meta(used, seed, n_samples))
+        sky = make_sky(used, apparent, strategy, meta, scale=self.preset_.scale)
+        catalog = make_catalog(used, apparent, strategy, **options)
         if response is not None:
             left = self._residual(prepared, sky, response)
-            sky.meta["residual_rms"] = float(np.std(left.data[~left.mask]))
+            noise = used.rms if used.image is prepared.image else prepared.rms
+            sky.meta.update(residual_statistics(left, noise))
         return sky, catalog
 
     def sample_apparent(self, prepared, *, n_samples, seed, progress=None):
@@ -245,8 +265,9 @@ class DiffusionDeconvolver(DiffusionEstimator):
         Parameters
         ----------
         prepared : `diffsky.deconvolution.observation.PreparedObservation`
-            The observation, as ``prepare_observation`` of that module makes it with the working
-            pixels per beam of ``preset_.scale`` and the stride of the network.
+            The observation, as ``prepare_observation`` of that module makes it with
+            ``preset_.scale.grid`` and the stride of the network. Its ``dirty_working`` may also
+            have the shape (n_samples, height, width), with a dirty image for each sample.
         n_samples : int
             Number of samples, 1 or more.
         seed : int
@@ -263,18 +284,21 @@ class DiffusionDeconvolver(DiffusionEstimator):
         """
         backend = self._ready()
         scale = self.preset_.scale
-        images = (prepared.dirty_working, prepared.primary_beam_working)
-        condition = scale.condition(*(torch.from_numpy(image)[None] for image in images))
+        images = (prepared.dirty_working, prepared.primary_beam_working, prepared.rms_working)
+        dirty, gain, rms = (torch.from_numpy(image) for image in images)
+        dirty = dirty.reshape(-1, *gain.shape)
+        condition = scale.condition(dirty, gain.expand_as(dirty), rms.expand_as(dirty))
         targets = draw_samples(
             self.denoiser_,
-            condition[0],
+            condition,
             n_samples=n_samples,
             seed=seed,
             sampling=self.sampling_plan(),
             backend=backend,
             progress=progress,
         )
-        return scale.unscale_target(targets).numpy() * (prepared.primary_beam_working > 0)
+        apparent = scale.unscale_target(targets, gain, rms).numpy()
+        return apparent * (prepared.primary_beam_working > 0)
 
     def residual(self, dirty, sky, *, psf, **observation):
         """Dirty image less the re-observed sky.
@@ -296,19 +320,50 @@ class DiffusionDeconvolver(DiffusionEstimator):
         residual : `astropy.nddata.CCDData`
             Jy/beam, masked where there is no data. The target kernel is divided out.
         """
-        return self._residual(self._prepare(dirty, **observation), sky, psf)
+        prepared = self._prepare(dirty, **observation)
+        return self._residual(prepared, sky, load_matching_psf(psf, like=prepared.image))
 
     def _prepare(self, dirty, **observation):
         fitted = self._fitted()
         return prepare_observation(
             dirty,
-            pixels_per_beam=fitted.preset_.scale.pixels_per_beam,
+            **fitted.preset_.scale.grid,
             stride=fitted.denoiser_.network.stride,
             **observation,
         )
 
+    def _draw(self, prepared, psf, observation, **options):
+        """Samples of the apparent sky, and the observation with the noise that was used."""
+        if psf is not None:
+            prepared, psf = self._reweighted(prepared, psf, observation)
+        return draw_skies(
+            prepared,
+            psf,
+            lambda seen: self.sample_apparent(seen, **options),
+            scale=self.preset_.scale,
+            n_samples=options["n_samples"],
+            seed=options["seed"],
+            trained_snr=self._trained_snr(),
+            measure_rms=observation.get("rms") is None,
+        )
+
+    def _reweighted(self, prepared, psf, observation):
+        """The observation and its PSF, with other weights where the PSF is a foreign one."""
+        image = prepared.image
+        beam = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
+        content = psf_content(psf, (beam / image.meta["pixel_scale"]).to_value(u.one))
+        warn_if_foreign(content)
+        if content <= TRAINED_CONTENT[1] or self.preset_.scale.pixels_per_beam is None:
+            return prepared, psf
+        image, psf, noise = reweight(image, prepared.valid, psf)
+        rms = None if observation.get("rms") is None else prepared.rms * noise
+        return self._prepare(image, primary_beam=prepared.primary_beam, rms=rms), psf
+
     def _residual(self, prepared, sky, psf):
+        pixel = prepared.image.meta["pixel_scale"]
         kernel = self.preset_.scale.kernel_fwhm * prepared.grid.zoom
+        if "kernel_fwhm" in sky.meta:
+            kernel = (sky.meta["kernel_fwhm"] / pixel).to_value(u.one)
         return residual_image(prepared, sky, psf, kernel_fwhm=kernel)
 
     def _trained_snr(self):

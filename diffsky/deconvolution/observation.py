@@ -66,7 +66,16 @@ class PreparedObservation:
 
 
 def prepare_observation(
-    dirty, *, pixels_per_beam, stride, primary_beam=None, rms=None, mask=None, beam=None
+    dirty,
+    *,
+    pixels_per_beam=None,
+    pixel=None,
+    size=None,
+    stride,
+    primary_beam=None,
+    rms=None,
+    mask=None,
+    beam=None,
 ):
     """Validate an observation and bring it to the working grid.
 
@@ -74,10 +83,13 @@ def prepare_observation(
     ----------
     dirty : `astropy.nddata.CCDData`, path or other
         Whatever `diffsky.images.load_image` takes, in Jy/beam.
-    pixels_per_beam : float
-        Working pixels per geometric mean FWHM.
+    pixels_per_beam : float or None, optional
+        Working pixels per geometric mean FWHM, on a grid that covers the data.
+    pixel, size : float and int, or None, optional
+        Instead of ``pixels_per_beam``: a grid of ``size`` x ``size`` pixels of ``pixel`` arcsec
+        around the centre of the image, as D24 has it.
     stride : int
-        Height and width of the working grid are multiples of this.
+        Height and width of the first kind of grid are multiples of this.
     primary_beam : array, number, CCDData, path or None, optional
         None takes that of the telescope and frequency in the header where the dish is known,
         else unity, with a warning.
@@ -96,7 +108,8 @@ def prepare_observation(
     Raises
     ------
     ValueError
-        If the image cannot be used (see `diffsky.images.load_image`), or has no noise.
+        If the image cannot be used (see `diffsky.images.load_image`), has no noise, or has data
+        beyond a grid of fixed size.
     """
     image = load_image(dirty, beam=beam)
     valid = ~image.mask
@@ -122,9 +135,13 @@ def prepare_observation(
     valid = valid & (np.nan_to_num(noise) > 0)
     if not valid.any():
         raise ValueError("the noise rms is 0; expected an image with noise, or rms= above 0")
-    beam_fwhm = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
-    zoom = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one) / pixels_per_beam
-    grid = WorkingGrid.around(valid, zoom, stride)
+    if pixels_per_beam is None:
+        zoom = pixel / image.meta["pixel_scale"].to_value(u.arcsec)
+        grid = WorkingGrid.fixed(valid, zoom, size)
+    else:
+        beam_fwhm = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
+        zoom = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one) / pixels_per_beam
+        grid = WorkingGrid.around(valid, zoom, stride)
     valid_working = grid.valid_to_working(valid)
     dirty_over_rms = np.divide(image.data, noise, out=np.zeros_like(image.data), where=valid)
     resampled = [grid.to_working(fill_from_nearest(dirty_over_rms, valid))]

@@ -41,7 +41,7 @@ def make_cube(prepared, apparent, meta):
     return CCDData(cube, unit=_SKY_UNIT, mask=mask, wcs=wcs, meta=meta)
 
 
-def make_sky(prepared, apparent, strategy, meta):
+def make_sky(prepared, apparent, strategy, meta, *, scale=None):
     """Average the samples.
 
     Parameters
@@ -55,6 +55,9 @@ def make_sky(prepared, apparent, strategy, meta):
         The last one gives the mean.
     meta : dict
         What the sky's ``meta`` shall hold.
+    scale : `diffsky.deconvolution.WorkingScale` or `diffsky.deconvolution.FluxScale`, optional
+        That of the weights: it says whether fluxes or normalised images are averaged. None
+        averages fluxes.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def make_sky(prepared, apparent, strategy, meta):
         eq. 17, in flux) as uncertainty.
     """
     sky = prepared.true_sky(apparent)
-    average = prepared.grid.to_image(summarize_samples(sky, strategy))
+    root = 1.0 if scale is None else scale.average_root
+    average = prepared.grid.to_image(summarize_samples(sky, strategy, root=root))
     spread = _spread(prepared.grid, sky)
     for image in (average, spread):
         image[~prepared.valid] = 0
@@ -100,9 +104,9 @@ def make_catalog(
         of the rms.
     strategy : {"median", "mean", "detect-aggregate"}
         Where positions come from (D24 section 3.4.1).
-    scale : `diffsky.deconvolution.WorkingScale`
-        That of the weights: it gives working pixels per beam and the kernel that is taken out of
-        the sizes.
+    scale : `diffsky.deconvolution.WorkingScale` or `diffsky.deconvolution.FluxScale`
+        That of the weights: it gives working pixels per beam, the kernel that is taken out of
+        the sizes, and whether fluxes or normalised images are averaged.
     radius : float or `astropy.units.Quantity`, optional
         Detections within this are one source: in beams (geometric mean FWHM), or as an angle.
         Default 0.5.
@@ -127,9 +131,10 @@ def make_catalog(
     sources = find_sources(
         apparent,
         strategy,
-        radius=radius * scale.pixels_per_beam,
+        radius=radius * (scale.pixels_per_beam or _pixels_per_beam(prepared)),
         mask=prepared.primary_beam_working <= 0,
         min_reliability=min_reliability,
+        root=scale.average_root,
     )
     if regions is not None:
         inside = inside_regions(regions, image.shape, image.wcs)
@@ -163,6 +168,13 @@ def _spread(grid, sky):
     for sample in sky:
         squares += (grid.to_image(sample) - mean) ** 2
     return np.sqrt(squares / max(1, len(sky) - 1))
+
+
+def _pixels_per_beam(prepared):
+    """Working pixels per geometric mean FWHM of a grid that does not follow the beam."""
+    beam = prepared.image.meta["beam"]
+    pixel = prepared.image.meta["pixel_scale"] * prepared.grid.zoom
+    return (np.sqrt(beam.major * beam.minor) / pixel).to_value(u.one)
 
 
 def _nearest(valid, place):

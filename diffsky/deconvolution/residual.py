@@ -5,10 +5,11 @@ import numpy as np
 import torch
 from astropy.nddata import CCDData
 
+from diffsky.deconvolution.observation import estimate_rms
 from diffsky.images import load_psf
 from diffsky.instrument.constructors import instrument_from_images
 
-__all__ = ["residual_image"]
+__all__ = ["residual_image", "residual_statistics"]
 
 
 def residual_image(prepared, sky, psf, *, kernel_fwhm):
@@ -52,3 +53,28 @@ def residual_image(prepared, sky, psf, *, kernel_fwhm):
         wcs=image.wcs,
         meta=meta,
     )
+
+
+def residual_statistics(residual, rms):
+    """Say how much a sky leaves of the dirty image.
+
+    Parameters
+    ----------
+    residual : `astropy.nddata.CCDData`
+        As `residual_image` makes it.
+    rms : `numpy.ndarray`
+        Noise rms in Jy/beam, shape of the image.
+
+    Returns
+    -------
+    statistics : dict
+        Of the pixels with data: ``residual_rms``, the standard deviation, and
+        ``residual_robust_rms``, that from the median absolute deviation after clipping at 3 sigma,
+        in Jy/beam; ``residual_peak``, the largest absolute value over the noise rms there.
+    """
+    values = residual.data[~residual.mask]
+    return {
+        "residual_rms": float(np.std(values)),
+        "residual_robust_rms": estimate_rms(values),
+        "residual_peak": float(np.max(np.abs(values) / rms[~residual.mask])),
+    }

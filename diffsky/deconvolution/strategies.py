@@ -32,7 +32,7 @@ def check_strategy(strategy):
         raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
 
 
-def summarize_samples(samples, strategy):
+def summarize_samples(samples, strategy, *, root=1.0):
     """One sky from many.
 
     Parameters
@@ -41,6 +41,9 @@ def summarize_samples(samples, strategy):
         Shape (n, ny, nx).
     strategy : {"median", "mean", "detect-aggregate"}
         ``"detect-aggregate"`` makes its catalogue without an average; its sky is the mean.
+    root : float, optional
+        Average the roots of the samples, which are 0 or more, and raise the average to this power:
+        mean and median of normalised images (D24 eq. 9 and 10). Default 1.
 
     Returns
     -------
@@ -48,10 +51,12 @@ def summarize_samples(samples, strategy):
         Shape (ny, nx).
     """
     check_strategy(strategy)
+    if root != 1:
+        return summarize_samples(samples ** (1 / root), strategy) ** root
     return np.median(samples, axis=0) if strategy == "median" else samples.mean(axis=0)
 
 
-def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_flux=0.0):
+def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_flux=0.0, root=1.0):
     """Detect and measure the sources of a set of samples.
 
     Parameters
@@ -69,6 +74,8 @@ def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_fl
         Sources found in a smaller share of the samples are left out.
     min_flux : float, optional
         Detections in single samples below this apparent flux, in rms, do not count.
+    root : float, optional
+        Root of the average image, see `summarize_samples`.
 
     Returns
     -------
@@ -85,7 +92,7 @@ def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_fl
     detections = [table[table["flux"] >= min_flux] for table in detections]
     positions = None
     if strategy != "detect-aggregate":
-        average = summarize_samples(samples, strategy)
+        average = summarize_samples(samples, strategy, root=root)
         found = detect_sources(
             average, threshold=_AVERAGE_THRESHOLD, mask=mask, smooth_fwhm=_AVERAGE_SMOOTHING
         )

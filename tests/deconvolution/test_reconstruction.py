@@ -258,8 +258,8 @@ def test_same_seed_same_result(untrained, dirty):
 
 
 def test_unknown_telescope_warns_once_at_the_caller(local_estimator, dirty):
-    psf = np.zeros((96, 96))
-    psf[48, 48] = 1
+    y, x = np.indices((96, 96)) - 48
+    psf = np.exp(-4 * np.log(2) * (x**2 + y**2) / 4.25**2)
     with pytest.warns(DiffskyWarning, match="no primary beam is known") as record:
         local_estimator().predict(dirty(SOURCES), n_samples=1, seed=1, psf=psf)
     assert len(record) == 1
