@@ -13,6 +13,14 @@ from pathlib import Path
 import click
 
 from diffsky import __version__
+from diffsky._evaluate_command import (
+    check_output,
+    evaluate_stores,
+    find_stores,
+    format_summary,
+    read_validation,
+    write_evaluation,
+)
 from diffsky._simulate_command import draw_pairs, make_setup, setup_options
 
 __all__ = ["main"]
@@ -211,6 +219,56 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
             store, setup, prior=prior, n=n, seed=seed, workers=workers, log_dir=log_dir
         )
     click.echo(f"{len(pairs)} pairs in {store}")
+    step("done")
+
+
+@main.command("evaluate", short_help="Measure how good weights are on simulated pairs.")
+@click.argument("store", type=click.Path(exists=True, file_okay=False))
+@_SHARED["weights"]
+@click.option(
+    "--output", type=click.Path(), required=True, help="Folder for the report and its results."
+)
+@_SHARED["samples"]
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--n", type=click.IntRange(min=1), help="First pairs to take.  [default: all]")
+@click.option(
+    "--validation",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of a report on other pairs, which gives thresholds and recalibration.",
+)
+@click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace results of other weights or options.")
+def _evaluate(store, weights, output, n_samples, seed, n, validation, device, precision, overwrite):
+    """Measure how good weights are on the simulated pairs in the folder STORE.
+
+    STORE is what diffsky simulate made, or a folder of such as a sweep makes it. The folder gets
+    report.html, figures and tables, and in its folder fields the result of each pair: the same
+    command goes on where it was interrupted. A matched filter with the true PSF is evaluated
+    beside the weights.
+    """
+    step = _start(f"diffsky evaluate {store} with seed {seed}")
+    with _plain_warnings():
+        check_output(output, overwrite=overwrite)
+        if validation is not None:
+            read_validation(validation)  # refused now rather than after the sampling
+        stores = find_stores(store)
+        step(f"loading the weights {weights}")
+        from diffsky import DiffusionDeconvolver
+        from diffsky.evaluation import require_tarp
+
+        require_tarp()
+        deconvolver = DiffusionDeconvolver.from_pretrained(
+            weights, device=device, precision=precision
+        )
+        options = {"n": n, "n_samples": n_samples, "seed": seed, "overwrite": overwrite}
+        results, settings = evaluate_stores(deconvolver, stores, output, **options, step=step)
+        if not results:
+            raise click.ClickException(f"no pair of {store} can be evaluated")
+        step("making the report")
+        report = write_evaluation(results, settings, output, validation=validation)
+    click.echo(format_summary(report))
+    click.echo(f"\nWritten to {output}: see {Path(output) / 'report.html'}")
     step("done")
 
 

@@ -99,9 +99,9 @@ def clean(
     scales : sequence of float, optional
         Sizes of the components of "multiscale" in beams; 0 is a point. By default 0, 1 and 3.
     max_iterations : int, optional
-        Largest number of components. By default 10,000.
+        Most components.
     gain : float, optional
-        Share of a peak that one component takes away, above 0 and at most 1. By default 0.1.
+        Share of a peak that one component takes away, above 0 and at most 1.
     masking : str or dict, optional
         Parameters of CASA's "auto-multithresh": a name of `AUTOMASKING`, or the parameters
         themselves, those that are left out being CASA's. By default those that ALMA recommends

@@ -1,0 +1,213 @@
+"""The command ``diffsky evaluate``: a store of pairs and weights to a report."""
+
+import warnings
+from pathlib import Path
+
+import click
+
+__all__ = [
+    "RESULTS",
+    "check_output",
+    "evaluate_stores",
+    "find_stores",
+    "format_summary",
+    "read_validation",
+    "write_evaluation",
+]
+
+RESULTS = "fields"  # folder of stored results in that of the report
+
+
+def find_stores(path):
+    """Find the stores of pairs in a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        A store, or a folder of stores as `diffsky.simulation.sweep` leaves it.
+
+    Returns
+    -------
+    stores : dict of str to `~diffsky.simulation.PairStore`
+        By the names of their folders; a single one has the name "".
+
+    Raises
+    ------
+    click.ClickException
+        If there is none, or a store is empty.
+    """
+    from diffsky.simulation import PairStore
+
+    path = Path(path)
+    parts = sorted(part for part in path.iterdir() if _is_store(part))
+    if _is_store(path):
+        stores = {"": PairStore(path, mode="r")}
+    elif parts:
+        stores = {part.name: PairStore(part, mode="r") for part in parts}
+    else:
+        stores = {"": PairStore(path, mode="r")}  # which says what is there instead
+    empty = [str(store.path) for store in stores.values() if not len(store)]
+    if empty:
+        raise click.ClickException(f"there is no pair in {', '.join(empty)}")
+    return stores
+
+
+def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrite, step):
+    """Evaluate the pairs of stores whose results are not stored yet.
+
+    Each result is stored when it is there, so nothing but the pair at work is lost when the
+    command is interrupted.
+
+    Parameters
+    ----------
+    deconvolver : `~diffsky.DiffusionDeconvolver`
+        With weights.
+    stores : dict of str to `~diffsky.simulation.PairStore`
+        As from `find_stores`.
+    output : path-like
+        Folder of the report; results are in its folder ``fields``.
+    n : int or None
+        At most so many pairs of each store, the first ones; None takes all.
+    n_samples, seed : int
+        As `diffsky.evaluation.evaluate_pair` takes them.
+    overwrite : bool
+        Whether results of other settings are removed.
+    step : callable
+        Says what comes next.
+
+    Returns
+    -------
+    results : list of `~diffsky.evaluation.FieldResult`
+        Those of all pairs, stored before or now.
+    settings : dict
+        How they were made.
+
+    Raises
+    ------
+    ValueError
+        If results of other settings are stored.
+    """
+    from tqdm import tqdm
+
+    from diffsky.evaluation import StoredResults, evaluate_pair
+    from diffsky.exceptions import DiffskyWarning
+
+    settings = {
+        "stores": {name: str(store.path) for name, store in stores.items()},
+        "weights": deconvolver.description_["name"],
+        "weights_version": deconvolver.description_["version"],
+        "n_samples": n_samples,
+        "seed": seed,
+        **deconvolver.sampling_plan(),
+    }
+    stored = StoredResults(Path(output) / RESULTS, settings, overwrite=overwrite)
+    orders = [(g, number) for g, store in stores.items() for number in store.numbers()[:n]]
+    missing = [order for order in orders if order not in stored]
+    step(f"evaluating {len(missing)} pairs, {len(orders) - len(missing)} are stored")
+    unusable = []
+    for group, number in tqdm(missing, desc="evaluating", disable=None):
+        pair = stores[group].read(number)
+        try:
+            result = evaluate_pair(
+                deconvolver, pair, number=number, group=group, n_samples=n_samples, seed=seed,
+                progress=False,
+            )  # fmt: skip
+        except ValueError as error:
+            unusable.append(f"{group} {number}: {error}".strip())
+            continue
+        stored.write(result)
+    if unusable:
+        warnings.warn(
+            f"{len(unusable)} pairs are left out ({'; '.join(unusable[:3])})",
+            DiffskyWarning,
+            stacklevel=2,
+        )
+    wanted = set(orders)
+    return [one for one in stored.read() if (one.group, one.number) in wanted], stored.settings
+
+
+def write_evaluation(results, settings, output, *, validation):
+    """Write the report of results.
+
+    Parameters
+    ----------
+    results : sequence of `~diffsky.evaluation.FieldResult`
+        At least one.
+    settings : dict
+        How they were made.
+    output : path-like
+        Folder of the report, which may have one of an earlier run.
+    validation : path-like or None
+        Folder of an earlier report, which gives thresholds and recalibration.
+
+    Returns
+    -------
+    report : `~diffsky.evaluation.EvaluationReport`
+        What was written.
+    """
+    from diffsky.evaluation import make_report, write_report
+    from diffsky.products import product_folder
+
+    others = None if validation is None else read_validation(validation)
+    if validation is not None:
+        settings = {**settings, "validation": str(validation)}
+    report = make_report(results, validation=others, settings=settings)
+    with product_folder(output, overwrite=True) as stage:
+        write_report(report, stage)
+    return report
+
+
+def read_validation(path):
+    """Read the results in the folder of an earlier report.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of the report.
+
+    Returns
+    -------
+    results : list of `~diffsky.evaluation.FieldResult`
+        At least one.
+
+    Raises
+    ------
+    click.ClickException
+        If there is none.
+    """
+    from diffsky.evaluation import StoredResults
+
+    folder = Path(path) / RESULTS
+    if not folder.is_dir() or not (results := StoredResults.load(folder).read()):
+        raise click.ClickException(f"{path} has no results of diffsky evaluate ({RESULTS}/)")
+    return results
+
+
+def check_output(output, *, overwrite):
+    """Refuse a folder that has something else than an evaluation in it."""
+    folder = Path(output).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise click.ClickException(f"{folder} is a file; expected a folder, or nothing")
+    is_new = not folder.is_dir() or not any(folder.iterdir())
+    if not is_new and not overwrite and not (folder / RESULTS).is_dir():
+        raise click.ClickException(
+            f"{folder} is not empty and has no results of diffsky evaluate; expected an empty "
+            "folder or none, or --overwrite"
+        )
+
+
+def format_summary(report):
+    """Summary of a report as lines of text."""
+    table = report.tables["summary"]
+    names = ("group", "radius", "method", "threshold", "purity", "completeness", "f1", "f1_err")
+    shown = table[[*names, "f1_ratio", "coverage_68", "ece"]]
+    for name in shown.colnames[3:]:
+        shown[name].format = ".3f"
+    if len(set(shown["group"])) == 1:
+        shown.remove_column("group")
+    return "\n".join(shown.pformat(max_lines=-1, max_width=-1))
+
+
+def _is_store(path):
+    """Whether a folder is marked as a store, or damaged beyond its marker."""
+    return (Path(path) / "zarr.json").is_file() and (Path(path) / "pairs").is_dir()

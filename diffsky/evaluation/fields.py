@@ -1,0 +1,245 @@
+"""From a simulated pair to what was found in it beside what was there."""
+
+import astropy.units as u
+import numpy as np
+
+from diffsky.catalog.matched_filter import matched_filter
+from diffsky.catalog.matching import match_pixels
+from diffsky.catalog.table import pixel_scale
+from diffsky.deconvolution.observation import prepare_observation
+from diffsky.deconvolution.reconstruction import make_catalog
+from diffsky.deconvolution.strategies import STRATEGIES
+from diffsky.evaluation.localization import normalized_flux
+from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
+
+__all__ = ["MATCHED_FILTER", "N_CELLS", "evaluate_pair", "field_seed"]
+
+MATCHED_FILTER = "matched filter"
+N_CELLS = 16
+_LEAST_SIGNAL = 3.0
+_RADIUS = 0.5  # of a source in the samples, beams, as for `predict`
+_SAME_KERNEL = 0.02
+
+
+def evaluate_pair(
+    deconvolver,
+    pair,
+    *,
+    number=0,
+    group="",
+    n_samples=20,
+    seed=1,
+    strategies=STRATEGIES,
+    least_signal=_LEAST_SIGNAL,
+    progress=None,
+):
+    """Look for the sources of a pair with every strategy, and with a matched filter.
+
+    The samples are drawn once, and the catalogue of each strategy is the one that
+    `~diffsky.DiffusionDeconvolver.predict` makes with the seed `field_seed`. The matched filter
+    has the true PSF.
+
+    Parameters
+    ----------
+    deconvolver : `~diffsky.DiffusionDeconvolver`
+        With weights.
+    pair : `~diffsky.simulation.SimulatedPair`
+        An observation with the list of its true sources.
+    number : int, optional
+        Number of the field; with ``seed`` it decides the samples.
+    group : str, optional
+        What the field has in common with others.
+    n_samples : int, optional
+        Posterior samples. Default 20.
+    seed : int, optional
+        Of the evaluation.
+    strategies : sequence of str, optional
+        By default all three.
+    least_signal : float, optional
+        Least S/N of the matched filter's detections. Default 3.
+    progress : bool or None, optional
+        Show a progress bar; None shows one on a terminal.
+
+    Returns
+    -------
+    result : `FieldResult`
+        Its ``catalogs`` have the names of the strategies and ``"matched filter"``. Its
+        ``posterior`` has three quantities, each for the truth and for every sample by the same
+        measurement: ``"total flux"``, the sum of the apparent sky over the rms; ``"number of
+        sources"``, how many are detected; ``"pixel values"``, the sums over the 16 cells of about
+        one beam that are brightest in the dirty image, apparent flux over the rms, brightest
+        first. The last is left out where the true sky has another resolution than the samples.
+
+    Raises
+    ------
+    ValueError
+        If the pair has a sky but no list of sources, or cannot be observed with.
+    """
+    if not len(pair.sources) and np.any(pair.sky.data):
+        raise ValueError(f"pair {number} has no list of its true sources, which its sky has")
+    scale, stride = deconvolver.preset_.scale, deconvolver.denoiser_.network.stride
+    prepared = prepare_observation(
+        pair.dirty,
+        primary_beam=pair.primary_beam,
+        pixels_per_beam=scale.pixels_per_beam,
+        stride=stride,
+    )
+    apparent = deconvolver.sample_apparent(
+        prepared, n_samples=n_samples, seed=field_seed(seed, number), progress=progress
+    )
+    centre = _centre(prepared.image)
+    singles = [_catalog_of(prepared, sample, scale) for sample in apparent]
+    catalogs = {}
+    for strategy in strategies:
+        found = make_catalog(prepared, apparent, strategy, scale=scale)
+        samples = _flux_samples(found, singles, prepared.image)
+        catalogs[strategy] = Detections.from_catalog(found, centre=centre, flux_samples=samples)
+    catalogs[MATCHED_FILTER] = _filtered(pair, prepared, centre, least_signal)
+    return FieldResult(
+        number=int(number),
+        beam=_beam(prepared.image),
+        rms=float(np.median(prepared.rms[prepared.valid])),
+        truth=_truth(pair, prepared, centre),
+        catalogs=catalogs,
+        posterior=_posterior(pair, prepared, apparent, singles, scale),
+        group=group,
+    )
+
+
+def field_seed(seed, number):
+    """Seed of the samples of one field.
+
+    Parameters
+    ----------
+    seed : int
+        Of the evaluation.
+    number : int
+        Number of the field.
+
+    Returns
+    -------
+    seed : int
+        What `~diffsky.DiffusionDeconvolver.predict` takes.
+    """
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+
+
+def _catalog_of(prepared, sky, scale):
+    """What is detected in one sky."""
+    return make_catalog(prepared, sky[None], "detect-aggregate", scale=scale, min_reliability=0.0)
+
+
+def _flux_samples(catalog, singles, image):
+    """Fluxes of the sources in the single samples, NaN in those without them, in Jy."""
+    radius = _RADIUS * _beam(image) / pixel_scale(image.wcs)
+    fluxes = np.full((len(catalog), len(singles)), np.nan)
+    for k, single in enumerate(singles):
+        positions = (t[name] for t in (single, catalog) for name in ("x_centroid", "y_centroid"))
+        pairs = match_pixels(*positions, radius=radius)
+        # The primary beam is that at the source, not where this sample has it.
+        apparent = single["flux"] / _per_snr(single)
+        fluxes[pairs.truth_index, k] = apparent[pairs.catalog_index].to_value(u.one)
+    return fluxes * _per_snr(catalog)[:, None].to_value(u.Jy)
+
+
+def _per_snr(catalog):
+    """Flux density of a point source of S/N 1 where each source is."""
+    return catalog["peak"] / catalog["snr"] * u.beam
+
+
+def _filtered(pair, prepared, centre, least_signal):
+    found = matched_filter(
+        prepared.image,
+        _psf(pair, prepared),
+        rms=float(np.median(prepared.rms[prepared.valid])),
+        primary_beam=prepared.primary_beam,
+        threshold=least_signal,
+        mask=~prepared.valid,
+    )
+    signal = (found["flux"] / found["flux_err"]).to_value(u.one)
+    return Detections.from_catalog(found, centre=centre, score=signal)
+
+
+def _psf(pair, prepared):
+    """The true PSF, wide: CASA's image of it is no wider than the field and wrong at its edge."""
+    from diffsky.instrument import instrument_from_uv
+
+    if pair.parameters.get("weighting", "natural") != "natural":
+        return pair.psf
+    instrument = instrument_from_uv(
+        pair.uv,
+        weights=pair.weights,
+        pixel_scale=pixel_scale(prepared.image.wcs),
+        primary_beam=prepared.primary_beam,
+        rms=0.0,
+    )
+    return instrument.psf().numpy()
+
+
+def _truth(pair, prepared, centre):
+    """The true sources where there is data."""
+    sources, shape = pair.sources, prepared.valid.shape
+    rows, columns = (
+        np.rint(np.asarray(sources[name], dtype=float)).astype(int)
+        for name in ("y_centroid", "x_centroid")
+    )
+    inside = (rows >= 0) & (columns >= 0) & (rows < shape[0]) & (columns < shape[1])
+    inside[inside] = prepared.valid[rows[inside], columns[inside]]
+    sources, rows, columns = sources[inside], rows[inside], columns[inside]
+    gain = prepared.primary_beam[rows, columns]
+    flux = sources["flux"].to_value(u.Jy)
+    size = tuple(sources[name].to_value(u.arcsec) for name in ("major", "minor"))
+    beam = prepared.image.meta["beam"]
+    axes = (beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec))
+    snr = normalized_flux(flux * gain, prepared.rms[rows, columns], beam=axes, size=size)
+    return TrueSources(*offsets(sources, centre), flux, snr, np.sqrt(size[0] * size[1]))
+
+
+def _posterior(pair, prepared, apparent, singles, scale):
+    true = prepared.grid.to_working(pair.sky.data) * prepared.grid.zoom**2
+    gain = prepared.primary_beam_working
+    true = true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
+    count = len(_catalog_of(prepared, true, scale))
+    posterior = {
+        "total flux": (np.array([true.sum()]), apparent.sum(axis=(1, 2))[:, None]),
+        "number of sources": (
+            np.array([float(count)]),
+            np.array([[float(len(single))] for single in singles]),
+        ),
+    }
+    wanted = scale.kernel_beams * _beam(prepared.image)
+    kernel = u.Quantity(pair.sky.meta["kernel_fwhm"]).to_value(u.arcsec)
+    cells = _bright_cells(prepared, scale)
+    if abs(kernel - wanted) <= _SAME_KERNEL * wanted and len(cells) == N_CELLS:
+        size = round(scale.pixels_per_beam)
+        posterior["pixel values"] = tuple(
+            _cells(sky, size)[..., cells].astype(float) for sky in (true, apparent)
+        )
+    return posterior
+
+
+def _bright_cells(prepared, scale):
+    """Cells with data that are brightest in the dirty image, which any observer could choose."""
+    size = round(scale.pixels_per_beam)
+    brightness = _cells(prepared.dirty_working, size)
+    whole = _cells((prepared.primary_beam_working > 0).astype(float), size) == size**2
+    order = np.argsort(np.where(whole, -brightness, np.inf), kind="stable")
+    return order[: min(N_CELLS, int(whole.sum()))]
+
+
+def _cells(images, size):
+    """Sums over square cells, shape (..., n_cells)."""
+    ny, nx = (n // size for n in images.shape[-2:])
+    cut = images[..., : ny * size, : nx * size]
+    sums = cut.reshape(*images.shape[:-2], ny, size, nx, size).sum(axis=(-3, -1))
+    return sums.reshape(*images.shape[:-2], ny * nx)
+
+
+def _centre(image):
+    ny, nx = image.shape
+    return image.wcs.pixel_to_world(nx // 2, ny // 2).icrs
+
+
+def _beam(image):
+    beam = image.meta["beam"]
+    return float(np.sqrt(beam.major * beam.minor).to_value(u.arcsec))

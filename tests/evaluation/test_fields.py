@@ -1,0 +1,131 @@
+"""One pair through predict's stages, the matched filter, and the truth by the same measurement."""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pytest
+from evaluated_fields import same_results
+from numpy.testing import assert_allclose
+
+from diffsky import DiffusionDeconvolver
+from diffsky.deconvolution import STRATEGIES
+from diffsky.evaluation import evaluate_pair, pool_fields
+from diffsky.evaluation.fields import MATCHED_FILTER, N_CELLS, field_seed
+from diffsky.simulation.sources import SourceList
+
+HELPER = Path(__file__).parents[1] / "simulation" / "small_pairs.py"
+make_pair = runpy.run_path(str(HELPER))["make_pair"]
+N_SAMPLES, SEED = 5, 11
+
+
+@pytest.fixture(scope="module")
+def deconvolver():
+    return DiffusionDeconvolver.from_pretrained(device="cpu", precision="float32", n_steps=4)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Three points of S/N 20 and more, one of them where there is no data."""
+    numbers = ([-3.0, 2.0, 6.2], [1.0, -3.0, 6.2], [1.5e-3, 2e-3, 1e-3])
+    zero = np.zeros(3)
+    sources = SourceList(*map(np.array, numbers), zero, zero, zero)
+    return make_pair(3, sources=sources, weighting="natural")
+
+
+@pytest.fixture(scope="module")
+def result(deconvolver, pair):
+    return evaluate_pair(deconvolver, pair, number=3, n_samples=N_SAMPLES, seed=SEED, group="a")
+
+
+def test_catalogues_are_those_of_predict(deconvolver, pair, result):
+    assert set(result.catalogs) == {*STRATEGIES, MATCHED_FILTER}
+    for strategy in STRATEGIES:
+        _, catalog = deconvolver.predict(
+            pair.dirty,
+            primary_beam=pair.primary_beam,
+            n_samples=N_SAMPLES,
+            seed=field_seed(SEED, 3),
+            strategy=strategy,
+        )
+        found = result.catalogs[strategy]
+        assert len(found) == len(catalog) > 0
+        assert_allclose(found.flux, catalog["flux"].to_value(u.Jy))
+        assert_allclose(found.score, catalog["reliability"])
+
+
+def test_flux_samples_give_the_interval_of_the_catalogue(deconvolver, pair, result):
+    _, catalog = deconvolver.predict(
+        pair.dirty, primary_beam=pair.primary_beam, n_samples=N_SAMPLES, seed=field_seed(SEED, 3)
+    )
+    samples = result.catalogs["median"].flux_samples
+    assert samples.shape == (len(catalog), N_SAMPLES)
+    assert np.isfinite(samples).sum(axis=1).tolist() == catalog["n_detections"].tolist()
+    many = catalog["n_detections"] >= 3
+    ends = np.nanquantile(samples[many], [0.16, 0.84], axis=1, method="weibull")
+    for end, name in zip(ends, ("flux_lower", "flux_upper"), strict=True):
+        assert_allclose(end, catalog[name][many].to_value(u.Jy), rtol=1e-6)
+
+
+def test_truth_is_what_there_is_data_for(pair, result):
+    assert len(result.truth) == 2
+    assert_allclose(result.truth.flux, [1.5e-3, 2e-3])
+    # Columns grow westwards, rows northwards.
+    assert_allclose(result.truth.x, [3, -2], atol=1e-3)
+    assert_allclose(result.truth.y, [1, -3], atol=1e-3)
+    gain = pair.primary_beam.data[32 + 5, 32 - 15]
+    assert result.truth.snr[0] == pytest.approx(1.5e-3 * gain / result.rms, rel=1e-3)
+    assert result.rms == pytest.approx(50e-6, rel=0.15)
+
+
+@pytest.mark.parametrize("method", ["median", "mean", "detect-aggregate", MATCHED_FILTER])
+def test_bright_sources_are_found_where_they_are(result, method):
+    pool = pool_fields([result], method)
+    assert pool.is_found.all()
+    assert (pool.separation[pool.is_true] < 0.15).all()
+    ratio = (pool.found.flux / pool.true_flux)[pool.is_true]
+    assert_allclose(ratio, 1, atol=0.3)
+
+
+def test_posterior_quantities_are_near_the_truth(result):
+    assert set(result.posterior) == {"total flux", "number of sources", "pixel values"}
+    for name, size in (("total flux", 1), ("number of sources", 1), ("pixel values", N_CELLS)):
+        truth, samples = result.posterior[name]
+        assert (truth.shape, samples.shape) == ((size,), (N_SAMPLES, size))
+    truth, samples = result.posterior["total flux"]
+    # Apparent flux over the rms; the source without data does not count.
+    assert truth[0] == pytest.approx(result.truth.snr.sum(), rel=0.05)
+    assert np.abs(samples.mean() / truth[0] - 1) < 0.5
+    assert result.posterior["number of sources"][0] == 2
+    cells = result.posterior["pixel values"]
+    # The brightest cells are those of the sources, which have flux in truth and samples alike.
+    assert cells[0][:2].min() > 1
+    assert np.corrcoef(cells[0], cells[1].mean(axis=0))[0, 1] > 0.8
+
+
+def test_samples_depend_on_seed_and_number_alone(deconvolver, pair, result):
+    again = evaluate_pair(deconvolver, pair, number=3, n_samples=N_SAMPLES, seed=SEED, group="a")
+    assert same_results(result, again)
+    assert len({field_seed(seed, k) for seed in (1, 2) for k in range(50)}) == 100
+
+
+def test_another_resolution_has_no_pixel_values(deconvolver, pair):
+    sky = pair.sky.copy()
+    sky.meta["kernel_fwhm"] = 0.1 * u.arcsec
+    other = evaluate_pair(deconvolver, replace(pair, sky=sky), n_samples=2, strategies=["median"])
+    assert set(other.posterior) == {"total flux", "number of sources"}
+    assert set(other.catalogs) == {"median", MATCHED_FILTER}
+
+
+def test_sky_without_list_is_refused(deconvolver, pair):
+    with pytest.raises(ValueError, match="pair 5 has no list of its true sources"):
+        evaluate_pair(deconvolver, replace(pair, sources=pair.sources[:0]), number=5)
+
+
+def test_empty_sky(deconvolver, pair):
+    empty = make_pair(4, sources=SourceList(*[np.zeros(0)] * 6), weighting="natural")
+    result = evaluate_pair(deconvolver, empty, n_samples=2)
+    assert len(result.truth) == 0
+    assert result.posterior["total flux"][0] == 0
