@@ -159,5 +159,6 @@ def test_all_baselines_are_found_in_one_place():
 
     assert diffsky.evaluation.matched_filter is diffsky.catalog.matched_filter
     assert {"clean", "clean_image", "clean_pybdsf", "pybdsf"} < set(diffsky.evaluation.__all__)
-    for name in diffsky.evaluation.__all__:
+    assert set(baselines.__all__) < set(diffsky.evaluation.__all__)
+    for name in baselines.__all__:
         assert getattr(diffsky.evaluation, name) is getattr(baselines, name)
