@@ -1,32 +1,28 @@
 """Test fields of the protocol `independent`: own noise and own sky in each, never trained on."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-import torch
 from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
+from telescope import RMS, Telescope
 
-from diffsky.backend import sample_generator
-from diffsky.instrument import KNOWN_DISHES, airy_primary_beam, instrument_from_uv
+from diffsky.instrument import instrument_from_uv
 from diffsky.simulation import (
     PRIORS,
     Observation,
     ObservationSetup,
-    observe_uv,
     render_sources,
     simulate_observation,
 )
 
 # Seeds: the first number of a field's stream. None of them is used in training.
 VALIDATION, FAST, CASA = 9001, 9002, 9003
-FREQUENCY = 230 * u.GHz
-SIZE = 128
-PIXELS_PER_BEAM = 4.25
+N_POINTINGS = 4  # of the fast fields
 
 
 @dataclass
@@ -49,39 +45,17 @@ def pointing(seed, number):
 
 def fast_fields(n, seed):
     """Fields of 128 x 128 working pixels from the fast instrument, at four pointings."""
-    directions = [pointing(seed, k) for k in range(4)]
-    coverages = [observe_uv(ObservationSetup(direction=direction)) for direction in directions]
     for number in range(n):
-        yield _fast_field(coverages[number % 4], directions[number % 4], seed, number)
+        telescope = fast_telescope(seed, number % N_POINTINGS)
+        pair = telescope.pair(seed, number)
+        gain = pair.primary_beam.data
+        yield Field(pair.dirty, telescope.psf, gain, pair.sources, pair.sky.data)
 
 
-def _fast_field(coverage, direction, seed, number, rms=48e-6):
-    beam = coverage.beam
-    pixel = np.sqrt(beam.major * beam.minor).to_value(u.arcsec) / PIXELS_PER_BEAM
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.cunit = ["RA---SIN", "DEC--SIN"], ["deg", "deg"]
-    wcs.wcs.crval = [direction.ra.deg, direction.dec.deg]
-    wcs.wcs.crpix = [SIZE // 2 + 1, SIZE // 2 + 1]
-    wcs.wcs.cdelt = [-pixel / 3600, pixel / 3600]
-    wcs.array_shape = (SIZE, SIZE)
-    axis = (np.arange(SIZE) - SIZE // 2) * pixel
-    diameter, blockage = KNOWN_DISHES["ALMA"]
-    gain = airy_primary_beam(
-        np.hypot(axis[:, None], axis),
-        frequency=FREQUENCY.to_value(u.Hz),
-        diameter=diameter,
-        blockage=blockage,
-    )
-    instrument = instrument_from_uv(
-        coverage.uv, weights=coverage.weights, pixel_scale=pixel, primary_beam=gain, rms=rms
-    )
-    sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
-    sky = render_target(sources, (SIZE, SIZE), pixel, beam)
-    kernel = 0.4 * PIXELS_PER_BEAM
-    noise = [sample_generator(seed, 3, number)]
-    dirty = instrument.observe(torch.from_numpy(sky)[None], noise, kernel_fwhm=kernel)[0]
-    image = CCDData(dirty.numpy(), unit="Jy/beam", wcs=wcs, meta={"beam": beam})
-    return Field(image, instrument.psf().numpy(), gain, sources.to_table(wcs), sky)
+@functools.cache
+def fast_telescope(seed, place):
+    """The fast instrument at one of the pointings of a seed."""
+    return Telescope(ObservationSetup(direction=pointing(seed, place)), rms=RMS)
 
 
 def render_target(sources, shape, pixel, beam):

@@ -12,9 +12,10 @@ from diffsky.deconvolution.strategies import STRATEGIES
 from diffsky.evaluation.localization import normalized_flux
 from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
 
-__all__ = ["MATCHED_FILTER", "N_CELLS", "evaluate_pair", "field_seed"]
+__all__ = ["MATCHED_FILTER", "N_CELLS", "SINGLE_RUN", "evaluate_pair", "field_seed"]
 
 MATCHED_FILTER = "matched filter"
+SINGLE_RUN = "single run"
 N_CELLS = 16
 _LEAST_SIGNAL = 3.0
 _RADIUS = 0.5  # of a source in the samples, beams, as for `predict`
@@ -63,7 +64,8 @@ def evaluate_pair(
     Returns
     -------
     result : `FieldResult`
-        Its ``catalogs`` have the names of the strategies and ``"matched filter"``. Its
+        Its ``catalogs`` have the names of the strategies, ``"single run"`` (D24 section 3.4.1:
+        what is in the first sample alone, with its S/N as score) and ``"matched filter"``. Its
         ``posterior`` has three quantities, each for the truth and for every sample by the same
         measurement: ``"total flux"``, the sum of the apparent sky over the rms; ``"number of
         sources"``, how many are detected; ``"pixel values"``, the sums over the 16 cells of about
@@ -81,7 +83,7 @@ def evaluate_pair(
     prepared = prepare_observation(
         pair.dirty,
         primary_beam=pair.primary_beam,
-        pixels_per_beam=scale.pixels_per_beam,
+        **scale.grid,
         stride=stride,
     )
     apparent = deconvolver.sample_apparent(
@@ -94,6 +96,8 @@ def evaluate_pair(
         found = make_catalog(prepared, apparent, strategy, scale=scale)
         samples = _flux_samples(found, singles, prepared.image)
         catalogs[strategy] = Detections.from_catalog(found, centre=centre, flux_samples=samples)
+    first = singles[0]
+    catalogs[SINGLE_RUN] = Detections.from_catalog(first, centre=centre, score=first["snr"])
     catalogs[MATCHED_FILTER] = _filtered(pair, prepared, centre, least_signal)
     return FieldResult(
         number=int(number),
@@ -209,18 +213,17 @@ def _posterior(pair, prepared, apparent, singles, scale):
     }
     wanted = scale.kernel_beams * _beam(prepared.image)
     kernel = u.Quantity(pair.sky.meta["kernel_fwhm"]).to_value(u.arcsec)
-    cells = _bright_cells(prepared, scale)
+    size = max(1, round(_beam(prepared.image) / _working_pixel(prepared)))
+    cells = _bright_cells(prepared, size)
     if abs(kernel - wanted) <= _SAME_KERNEL * wanted and len(cells) == N_CELLS:
-        size = round(scale.pixels_per_beam)
         posterior["pixel values"] = tuple(
             _cells(sky, size)[..., cells].astype(float) for sky in (true, apparent)
         )
     return posterior
 
 
-def _bright_cells(prepared, scale):
+def _bright_cells(prepared, size):
     """Cells with data that are brightest in the dirty image, which any observer could choose."""
-    size = round(scale.pixels_per_beam)
     brightness = _cells(prepared.dirty_working, size)
     whole = _cells((prepared.primary_beam_working > 0).astype(float), size) == size**2
     order = np.argsort(np.where(whole, -brightness, np.inf), kind="stable")
@@ -233,6 +236,10 @@ def _cells(images, size):
     cut = images[..., : ny * size, : nx * size]
     sums = cut.reshape(*images.shape[:-2], ny, size, nx, size).sum(axis=(-3, -1))
     return sums.reshape(*images.shape[:-2], ny * nx)
+
+
+def _working_pixel(prepared):
+    return pixel_scale(prepared.image.wcs) * prepared.grid.zoom
 
 
 def _centre(image):

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from diffsky import DiffusionDeconvolver
 from diffsky.deconvolution import STRATEGIES
 from diffsky.evaluation import evaluate_pair, pool_fields
-from diffsky.evaluation.fields import MATCHED_FILTER, N_CELLS, field_seed
+from diffsky.evaluation.fields import MATCHED_FILTER, N_CELLS, SINGLE_RUN, field_seed
 from diffsky.simulation.sources import SourceList
 
 HELPER = Path(__file__).parents[1] / "simulation" / "small_pairs.py"
@@ -41,7 +41,7 @@ def result(deconvolver, pair):
 
 
 def test_catalogues_are_those_of_predict(deconvolver, pair, result):
-    assert set(result.catalogs) == {*STRATEGIES, MATCHED_FILTER}
+    assert set(result.catalogs) == {*STRATEGIES, SINGLE_RUN, MATCHED_FILTER}
     for strategy in STRATEGIES:
         _, catalog = deconvolver.predict(
             pair.dirty,
@@ -80,7 +80,7 @@ def test_truth_is_what_there_is_data_for(pair, result):
     assert result.rms == pytest.approx(50e-6, rel=0.15)
 
 
-@pytest.mark.parametrize("method", ["median", "mean", "detect-aggregate", MATCHED_FILTER])
+@pytest.mark.parametrize("method", [*STRATEGIES, SINGLE_RUN, MATCHED_FILTER])
 def test_bright_sources_are_found_where_they_are(result, method):
     pool = pool_fields([result], method)
     assert pool.is_found.all()
@@ -116,7 +116,7 @@ def test_another_resolution_has_no_pixel_values(deconvolver, pair):
     sky.meta["kernel_fwhm"] = 0.1 * u.arcsec
     other = evaluate_pair(deconvolver, replace(pair, sky=sky), n_samples=2, strategies=["median"])
     assert set(other.posterior) == {"total flux", "number of sources"}
-    assert set(other.catalogs) == {"median", MATCHED_FILTER}
+    assert set(other.catalogs) == {"median", SINGLE_RUN, MATCHED_FILTER}
 
 
 def test_sky_without_list_is_refused(deconvolver, pair):
