@@ -83,6 +83,7 @@ class Weights:
     samples: int = 20
     sampler: str | None = None
     steps: int | None = None
+    device: str | None = None
 
     def load(self):
         """The deconvolver, once in each process."""
@@ -136,7 +137,7 @@ class Weights:
 @functools.cache
 def _load(weights):
     return DiffusionDeconvolver.from_pretrained(
-        weights.name, sampler=weights.sampler, n_steps=weights.steps
+        weights.name, sampler=weights.sampler, n_steps=weights.steps, device=weights.device
     )
 
 

@@ -5,10 +5,11 @@
 Configuration 4 of every ALMA cycle and the ACA are not in the bundled bank of PSFs; declinations
 and Briggs weights are varied on top. Every observation has fields of the fast instrument with 4.25
 pixels a beam, and sources of the protocol `independent` in units of its own beam and noise, as far
-out as its primary beam is above 0.2. Thresholds are those of the validation fields of ``results.py``. The matched filter is the best one
-for noise of natural weights; Briggs weights have another one, so it may need another threshold
-there. For the second ratio its threshold is the best on the very fields that are scored, which
-flatters it. Errors are bootstrap standard deviations over fields.
+out as its primary beam is above 0.2. Thresholds are those of the validation fields of
+``results.py``. The matched filter is the best one for noise of natural weights; that of Briggs
+weights is another, so the filter may need another threshold there. For the second ratio its
+threshold is the best on the very fields that are scored, which flatters it. Errors are bootstrap
+standard deviations over fields.
 
 A real observation of another kind is in ``pisco.py``.
 """

@@ -11,7 +11,8 @@ from evaluated_fields import same_results
 from numpy.testing import assert_allclose
 
 from diffsky import DiffusionDeconvolver
-from diffsky.deconvolution import STRATEGIES
+from diffsky.deconvolution import STRATEGIES, drozdova2024
+from diffsky.diffusion import build_denoiser, build_network
 from diffsky.evaluation import evaluate_pair, pool_fields
 from diffsky.evaluation.fields import MATCHED_FILTER, N_CELLS, SINGLE_RUN, field_seed
 from diffsky.simulation.sources import SourceList
@@ -129,3 +130,20 @@ def test_empty_sky(deconvolver, pair):
     result = evaluate_pair(deconvolver, empty, n_samples=2)
     assert len(result.truth) == 0
     assert result.posterior["total flux"][0] == 0
+
+
+def test_preset_of_d24_is_evaluated_on_its_own_grid(pair):
+    """Its grid of 0.4 arcsec does not follow the beam, and its truth is not convolved."""
+    preset = drozdova2024(channels=32)
+    deconvolver = DiffusionDeconvolver(
+        preset, device="cpu", precision="float32", sampler="ddim", n_steps=2
+    )
+    denoiser = build_denoiser(build_network(preset.network), preconditioning="ddpm")
+    deconvolver._adopt(denoiser, preset, {"name": "d24", "version": 1, "training": {}})
+    result = evaluate_pair(deconvolver, pair, n_samples=2)
+    assert set(result.catalogs) == {*STRATEGIES, SINGLE_RUN, MATCHED_FILTER}
+    assert set(result.posterior) == {"total flux", "number of sources"}
+    # The sky of both sources with data keeps its flux on pixels of 0.4 arcsec.
+    total = result.posterior["total flux"][0][0]
+    assert total == pytest.approx(result.truth.snr.sum(), rel=0.1)
+    assert pool_fields([result], MATCHED_FILTER).is_found.all()
