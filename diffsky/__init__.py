@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "deconvolution": ["DiffusionDeconvolver"],
-        "exceptions": ["DiffskyWarning", "NotFittedError", "WeightsError"],
+        "exceptions": ["DiffskyWarning", "NotFittedError", "PredictionError", "WeightsError"],
     },
 )

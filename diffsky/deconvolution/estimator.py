@@ -5,14 +5,10 @@ import numpy as np
 import torch
 
 from diffsky.deconvolution.major_cycles import draw_skies
+from diffsky.deconvolution.many_images import check_images, predict_images
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.presets import Preset, get_preset
-from diffsky.deconvolution.psf_checks import (
-    TRAINED_CONTENT,
-    load_matching_psf,
-    psf_content,
-    warn_if_foreign,
-)
+from diffsky.deconvolution.psf_checks import has_pedestal, load_matching_psf
 from diffsky.deconvolution.reconstruction import make_catalog, make_cube, make_sky
 from diffsky.deconvolution.residual import residual_image, residual_statistics
 from diffsky.deconvolution.reweighting import reweight
@@ -73,6 +69,10 @@ class DiffusionDeconvolver(DiffusionEstimator):
         resume=False,
         seed=0,
         progress=None,
+        warm_start=False,
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
     ):
         """Train on pairs of dirty image and sky.
 
@@ -82,7 +82,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
             ``pairs.batch(numbers, device)`` gives (target, condition), ``len(pairs)`` their
             number or 0 for endless ones, ``pairs.scale`` their working scale.
         steps, batch_size : int or None, optional
-            Optimizer steps and pairs a step; None takes the preset's.
+            Optimizer steps, and pairs a step on all devices together; None takes the preset's.
         learning_rate : float or None, optional
             None takes the preset's.
         checkpoint_dir : path-like or None, optional
@@ -95,6 +95,15 @@ class DiffusionDeconvolver(DiffusionEstimator):
             Of the first weights, the order of pairs, and the noise of training.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
+        warm_start : bool, optional
+            Start from the present weights and keep their preset, instead of starting anew;
+            ``description_["training"]["started_from"]`` says what they were.
+        devices, num_nodes : int, optional
+            Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM,
+            or from a script on one host. All processes end with the same weights, within
+            rounding of those of one, and the first of them saves.
+        strategy : {"auto", "ddp"}, optional
+            ``"ddp"`` is what ``"auto"`` takes for more than one process.
 
         Returns
         -------
@@ -103,27 +112,34 @@ class DiffusionDeconvolver(DiffusionEstimator):
 
         Raises
         ------
+        NotFittedError
+            If ``warm_start`` is True and there are no weights.
         ValueError
-            If the pairs were made with another scale than the preset's, or a number is out of
-            range.
+            If the pairs were made with another scale than the preset's, a number is out of
+            range, or the processes are not there and cannot be started.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt
-            On Ctrl-C, after a checkpoint was written.
+            On Ctrl-C or SIGTERM, after a checkpoint was written.
         """
-        preset = get_preset(self.preset)
+        preset = self._fitted().preset_ if warm_start else get_preset(self.preset)
         if pairs.scale != preset.scale:
-            raise ValueError(f"pairs have {pairs.scale}; preset {self.preset!r} has {preset.scale}")
+            name = self.description_["preset"] if warm_start else self.preset
+            raise ValueError(f"pairs have {pairs.scale}; preset {name!r} has {preset.scale}")
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         return self._train(
             preset,
             pairs,
             {name: value for name, value in given.items() if value is not None},
+            warm_start=warm_start,
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
             resume=resume,
             seed=seed,
             progress=progress,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
         )
 
     def sample(self, dirty, *, n_samples=20, seed=None, psf=None, progress=None, **observation):
@@ -169,6 +185,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         min_reliability=0.1,
         regions=None,
         psf=None,
+        client=None,
         progress=None,
         **observation,
     ):
@@ -178,7 +195,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         ----------
         dirty : `astropy.nddata.CCDData`, path, or list of these
             Dirty image in Jy/beam, not corrected for the primary beam: whatever
-            `diffsky.images.load_image` takes. A list gives a list of results.
+            `diffsky.images.load_image` takes. A list gives a list of results, in its order.
         n_samples : int, optional
             Number of posterior samples, 1 or more; intervals need 3.
         strategy : {"median", "mean", "detect-aggregate"}, optional
@@ -196,6 +213,9 @@ class DiffusionDeconvolver(DiffusionEstimator):
             PSF on the pixels of the image, better twice as wide. With it, sources far above the
             noise are subtracted in major cycles before faint ones are sampled, and ``sky.meta``
             gets the statistics of the residual. Without it, a warning says what is too bright.
+        client : `distributed.Client` or None, optional
+            Spread a list over the workers of a dask cluster. They need diffsky and no disk in
+            common: files are read here.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
         **observation
@@ -218,34 +238,23 @@ class DiffusionDeconvolver(DiffusionEstimator):
         NotFittedError
             Before ``fit`` or ``load``.
         ValueError
-            If an option or the image is not as expected.
+            If an option or an image is not as expected: of a list, before any is sampled.
+        PredictionError
+            After the whole list, if images failed. It has the results of the others.
         """
         check_strategy(strategy)
         seed = self._check_run(n_samples, seed)
+        run = {"n_samples": n_samples, "strategy": strategy, "seed": seed, "psf": psf}
+        search = {"radius": radius, "min_reliability": min_reliability, "regions": regions}
         if isinstance(dirty, (list, tuple)):
-            options = {
-                "n_samples": n_samples,
-                "strategy": strategy,
-                "seed": seed,
-                "radius": radius,
-                "min_reliability": min_reliability,
-                "regions": regions,
-                "psf": psf,
-                "progress": progress,
-            }
-            return [self.predict(image, **options, **observation) for image in dirty]
-        prepared = self._prepare(dirty, **observation)
-        meta = {**self._meta(prepared, seed, n_samples), "strategy": strategy}
-        options = {
-            "scale": self.preset_.scale,
-            "radius": radius,
-            "min_reliability": min_reliability,
-            "trained_snr": self._trained_snr() if psf is None else np.inf,
-            "regions": regions,
-            "meta": meta,
-        }
-        # An empty sky first: what is wrong with the options shows before the network runs.
-        make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
+            check_images(dirty, psf=psf, **observation)
+            for image in dirty[:1]:
+                self._plan(image, run, search, observation)
+            options = {**run, **search, **observation}
+            return predict_images(self, dirty, options, client=client, progress=progress)
+        if client is not None:
+            raise ValueError("client= spreads a list of images; expected a list")
+        prepared, meta, options = self._plan(dirty, run, search, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
         apparent, used = self._draw(
             prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
@@ -332,6 +341,17 @@ class DiffusionDeconvolver(DiffusionEstimator):
             **observation,
         )
 
+    def _plan(self, dirty, run, search, observation):
+        """The observation, what the sky's ``meta`` shall hold, and options of the catalogue."""
+        prepared = self._prepare(dirty, **observation)
+        strategy, psf = run["strategy"], run["psf"]
+        meta = {**self._meta(prepared, run["seed"], run["n_samples"]), "strategy": strategy}
+        trained_snr = self._trained_snr() if psf is None else np.inf
+        options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta, **search}
+        # An empty sky first: what is wrong with the options shows before the network runs.
+        make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
+        return prepared, meta, options
+
     def _draw(self, prepared, psf, observation, **options):
         """Samples of the apparent sky, and the observation with the noise that was used."""
         if psf is not None:
@@ -349,13 +369,10 @@ class DiffusionDeconvolver(DiffusionEstimator):
 
     def _reweighted(self, prepared, psf, observation):
         """The observation and its PSF, with other weights where the PSF is a foreign one."""
-        image = prepared.image
-        beam = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
-        content = psf_content(psf, (beam / image.meta["pixel_scale"]).to_value(u.one))
-        warn_if_foreign(content)
-        if content <= TRAINED_CONTENT[1] or self.preset_.scale.pixels_per_beam is None:
+        foreign = has_pedestal(psf, like=prepared.image)
+        if not foreign or self.preset_.scale.pixels_per_beam is None:
             return prepared, psf
-        image, psf, noise = reweight(image, prepared.valid, psf)
+        image, psf, noise = reweight(prepared.image, prepared.valid, psf)
         rms = None if observation.get("rms") is None else prepared.rms * noise
         return self._prepare(image, primary_beam=prepared.primary_beam, rms=rms), psf
 

@@ -10,7 +10,14 @@ from scipy.optimize import least_squares
 from diffsky.exceptions import DiffskyWarning
 from diffsky.images import load_psf
 
-__all__ = ["TRAINED_CONTENT", "fit_beam", "load_matching_psf", "psf_content", "warn_if_foreign"]
+__all__ = [
+    "TRAINED_CONTENT",
+    "fit_beam",
+    "has_pedestal",
+    "load_matching_psf",
+    "psf_content",
+    "warn_if_foreign",
+]
 
 # Beam areas within two beams of the peak, of the PSFs that the network has seen.
 TRAINED_CONTENT = (0.8, 1.7)
@@ -130,8 +137,33 @@ def warn_if_foreign(content):
         f"the PSF holds {content:.2f} beam areas within two beams, those of the training {low} to "
         f"{high}: {what}",
         DiffskyWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
+
+
+def has_pedestal(psf, *, like):
+    """Whether a PSF stands on a wider pedestal than networks are trained on.
+
+    Parameters
+    ----------
+    psf : `numpy.ndarray`
+        Shape (ny, nx), its peak of 1 at (ny // 2, nx // 2).
+    like : `astropy.nddata.CCDData`
+        The image, as `diffsky.images.load_image` returns it.
+
+    Returns
+    -------
+    has : bool
+
+    Warns
+    -----
+    DiffskyWarning
+        As `warn_if_foreign`.
+    """
+    beam = np.sqrt(like.meta["beam"].major * like.meta["beam"].minor)
+    content = psf_content(psf, (beam / like.meta["pixel_scale"]).to_value(u.one))
+    warn_if_foreign(content)
+    return content > TRAINED_CONTENT[1]
 
 
 def _misfit(form, x, y, values):

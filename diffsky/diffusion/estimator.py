@@ -1,11 +1,13 @@
 """What every estimator on a diffusion model shares: training, weights on disk, sampling plan."""
 
+import copy
 import secrets
 
 import numpy as np
 import torch
 
 from diffsky.backend import select_backend
+from diffsky.diffusion._training_processes import is_writer
 from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.training import train_denoiser
@@ -62,6 +64,9 @@ class DiffusionEstimator:
     def save(self, folder, *, name=None, half=False, overwrite=False):
         """Write the weights and what they are.
 
+        Weights that several processes have trained together are written by the first of them;
+        in the others this does nothing, so that all may call it.
+
         Parameters
         ----------
         folder : path-like
@@ -81,10 +86,11 @@ class DiffusionEstimator:
         fitted = self._fitted()
         if name is not None:
             fitted.description_["name"] = name
+        if not fitted._writes:
+            return
         recipe = fitted.preset_.to_dict()
         description = {**fitted.description_, "recipe": recipe}
-        network = fitted.denoiser_.network
-        network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+        network = _bare(fitted.denoiser_.network)
         save_weights(folder, network, description, half=half, overwrite=overwrite)
 
     @classmethod
@@ -156,31 +162,39 @@ class DiffusionEstimator:
         given = {"sampler": self.sampler, "n_steps": self.n_steps}
         return {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
 
-    def _train(
-        self, preset, pairs, given, *, checkpoint_dir, checkpoint_every, resume, seed, progress
-    ):
-        """Fit a new denoiser to pairs and adopt it."""
+    def _train(self, preset, pairs, given, *, seed, warm_start=False, **run):
+        """Fit a denoiser to pairs and adopt it.
+
+        It is a new one, or starts as a copy of the present one.
+        """
         plan = {**preset.training, **given}
+        name = self.preset if isinstance(self.preset, str) else _CUSTOM
+        started_from = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = _new_denoiser(preset)
+        if warm_start:
+            denoiser.network.load_state_dict(_bare(self.denoiser_.network).state_dict())
+            name, started_from = self.description_["preset"], {"started_from": self._origin()}
         history = train_denoiser(
             denoiser.to(memory_format=torch.channels_last),
             pairs,
             **plan,
             seed=seed,
             backend=self._backend(),
-            checkpoint_dir=checkpoint_dir,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
-            progress=progress,
+            **run,
         )
         describe = getattr(pairs, "describe", dict)
-        training = {**plan, **history, "seed": seed, "pairs": describe()}
-        name = self.preset if isinstance(self.preset, str) else _CUSTOM
+        training = {**plan, **history, "seed": seed, "pairs": describe(), **started_from}
         description = {"name": "unnamed", "version": 1, "preset": name}
         self._adopt(denoiser, preset, {**description, "training": training, "merits": {}})
+        self._writes = run.get("devices", 1) * run.get("num_nodes", 1) == 1 or is_writer()
         return self
+
+    def _origin(self):
+        """Name, version and training of the present weights, in turn with what they came from."""
+        about = {key: self.description_[key] for key in ("name", "version")}
+        return {**about, **copy.deepcopy(self.description_["training"])}
 
     def _ready(self):
         """Backend with the network on it."""
@@ -195,6 +209,16 @@ class DiffusionEstimator:
     def _adopt(self, denoiser, preset, description):
         self.denoiser_, self.preset_, self.description_ = denoiser.eval(), preset, description
         self._run = None
+        self._writes = True
+
+    def __getstate__(self):
+        """Everything but the place where it runs, so that a copy finds one for itself."""
+        state = dict(self.__dict__)
+        if "denoiser_" in state:
+            state["denoiser_"] = copy.deepcopy(self.denoiser_).cpu()
+            state["denoiser_"].network = _bare(state["denoiser_"].network)
+            state["_run"] = None
+        return state
 
     def _fitted(self):
         if not hasattr(self, "denoiser_"):
@@ -213,6 +237,11 @@ class DiffusionEstimator:
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed is {seed!r}; expected an integer of 0 or more, or None")
         return int(seed)
+
+
+def _bare(network):
+    """What torch.compile wraps."""
+    return getattr(network, "_orig_mod", network)
 
 
 def _new_denoiser(preset):

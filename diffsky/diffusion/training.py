@@ -4,24 +4,21 @@ import contextlib
 import functools
 import logging
 import math
-import signal
 import sys
-import threading
 import warnings
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader, IterableDataset
 
-from diffsky.backend import sample_generator
+from diffsky.diffusion._training_callbacks import Average, Checkpoints, StopBetweenSteps
+from diffsky.diffusion._training_module import TrainingModule
+from diffsky.diffusion._training_processes import check_processes, trainer_options
 from diffsky.diffusion.ddpm import draw_ddpm_sigmas
 
 __all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
-
-logger = logging.getLogger(__name__)
 
 _KNOWN_WARNINGS = [
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),  # Lightning's own
@@ -94,12 +91,20 @@ def train_denoiser(
     checkpoint_every=250,
     resume=False,
     progress=None,
+    devices=1,
+    num_nodes=1,
+    strategy="auto",
 ):
     """Train a denoiser in place.
 
     The learning rate warms up over 2 % of the steps, stays, and falls linearly to zero over the
     last 30 %. Every step draws its pairs, noise levels and noise from streams of its own number,
     so that a run that was interrupted and resumed ends where an uninterrupted one ends.
+
+    Several processes, one for each device, share the pairs of a step and average their gradients.
+    Pair, noise level and noise of a number are those of a single process, so that the weights end
+    within rounding of it. Every process calls this function with the same arguments and ends with
+    the same weights; the first one writes the checkpoints, in a folder that all hosts have to see.
 
     Parameters
     ----------
@@ -112,7 +117,7 @@ def train_denoiser(
     steps : int
         Optimizer steps in all.
     batch_size : int, optional
-        Pairs a step.
+        Pairs a step, of all processes together: a multiple of their number.
     learning_rate : float, optional
         Largest learning rate of AdamW.
     sigma_mean, sigma_std : float, optional
@@ -131,44 +136,62 @@ def train_denoiser(
         Folder for checkpoints (``last.ckpt``) and the log (``log/version_*/metrics.csv``). None
         keeps neither.
     checkpoint_every : int, optional
-        Steps between checkpoints; one more is written on Ctrl-C or an error.
+        Steps between checkpoints; one more is written on Ctrl-C, SIGTERM or an error of ``pairs``
+        (in a single process, on any error).
     resume : bool, optional
         Continue from the checkpoint in ``checkpoint_dir`` if there is one; also that of a finished
         run, with more steps.
     progress : bool or None, optional
         Show a progress bar; None shows one on a terminal.
+    devices : int, optional
+        Devices on each host, of the kind of ``backend``; on a CPU, processes. Default 1.
+    num_nodes : int, optional
+        Hosts. Default 1. For more, torchrun or SLURM starts the processes.
+    strategy : {"auto", "ddp"}, optional
+        ``"ddp"`` is what ``"auto"`` takes for more than one process.
 
     Returns
     -------
     history : dict
-        ``steps`` and the smoothed final ``loss``.
+        ``steps`` and the smoothed final ``loss``, the same in every process.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or ``resume`` is asked for without ``checkpoint_dir``.
+        If a number is out of range, ``resume`` is asked for without ``checkpoint_dir``, or the
+        processes are not there and cannot be started.
     FileExistsError
         If ``checkpoint_dir`` holds a checkpoint and ``resume`` is False.
+    RuntimeError
+        If another process could not make its pairs, or does not see the checkpoint.
     KeyboardInterrupt
-        On Ctrl-C, after a checkpoint was written.
+        On Ctrl-C or SIGTERM in any process, after a checkpoint was written.
     """
     _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir)
+    check_processes(devices, num_nodes, strategy, device=backend.device, batch_size=batch_size)
     levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
     checkpoint = _find_checkpoint(checkpoint_dir, resume)
-    module = _TrainingModule(
+    module = TrainingModule(
         denoiser,
         pairs,
         plan={"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate},
+        loss=denoising_loss,
         levels=levels,
         seed=seed,
     )
-    stop = _StopBetweenSteps()
+    stop = StopBetweenSteps()
     decay = math.exp(-1 / (0.05 * steps)) if ema_decay is None else ema_decay
-    average = _Average(decay=decay)
+    average = Average(decay=decay)
     show = _wants_progress(progress)
+    where = trainer_options(devices, num_nodes, strategy, device=backend.device)
     with _quiet_lightning():
         trainer = _make_trainer(
-            backend, steps, checkpoint_dir, checkpoint_every, [average, stop], show
+            {"precision": backend.lightning_precision, **where},
+            steps,
+            checkpoint_dir,
+            checkpoint_every,
+            [average, stop],
+            show,
         )
     denoiser.train()
     try:
@@ -193,36 +216,29 @@ def train_denoiser(
 @contextlib.contextmanager
 def _quiet_lightning():
     """Keep Lightning's notes about hardware and its tips to itself; its warnings are shown."""
-    notes = logging.getLogger("pytorch_lightning")
-    level = notes.level
-    notes.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [notes.level for notes in loggers]
+    for notes in loggers:
+        notes.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        notes.setLevel(level)
+        for notes, level in zip(loggers, levels, strict=True):
+            notes.setLevel(level)
 
 
 def _wants_progress(progress):
     return sys.stderr.isatty() if progress is None else bool(progress)
 
 
-def _make_trainer(backend, steps, checkpoint_dir, checkpoint_every, callbacks, show):
+def _make_trainer(where, steps, checkpoint_dir, checkpoint_every, callbacks, show):
     keeps = checkpoint_dir is not None
     if keeps:
-        checkpoints = ModelCheckpoint(
-            dirpath=checkpoint_dir,
-            filename="last",
-            every_n_train_steps=checkpoint_every,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
-        callbacks = [*callbacks, checkpoints]
+        callbacks = [*callbacks, Checkpoints(checkpoint_dir, checkpoint_every)]
     if show:
         callbacks = [*callbacks, TQDMProgressBar(refresh_rate=1)]
     return pl.Trainer(
-        accelerator="gpu" if backend.device.type == "cuda" else backend.device.type,
-        devices=1,
-        precision=backend.lightning_precision,
+        **where,
         max_steps=steps,
         max_epochs=-1,
         gradient_clip_val=1.0,
@@ -263,124 +279,3 @@ def _find_checkpoint(checkpoint_dir, resume):
             f"{path} exists; pass resume=True to continue that run, or another checkpoint_dir"
         )
     return str(path) if path.exists() else None
-
-
-class _Average(EMAWeightAveraging):
-    """Leaves the weights themselves in place at the end of a run.
-
-    The last checkpoint is written with them, so that a finished run can be continued with more
-    steps; only then the average takes their place.
-    """
-
-    def on_train_end(self, trainer, pl_module):
-        pass
-
-    def finish(self, module):
-        self._copy_average_to_current(module)
-
-
-class _StopBetweenSteps(pl.Callback):
-    """Ctrl-C waits for the end of a step, where weights, optimizer and average agree.
-
-    A second Ctrl-C does not wait.
-    """
-
-    def __enter__(self):
-        self._asked, self._previous = False, None
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
-
-    def _ask(self, number, frame):
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        logger.warning("stopping after this step")
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if self._asked:
-            raise KeyboardInterrupt
-
-    def __exit__(self, *error):
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-
-class _StepStream(IterableDataset):
-    """The pair numbers of every step, from a given step on."""
-
-    def __init__(self, n_pairs, batch_size, first, last, seed):
-        self.n_pairs, self.batch_size, self.seed = n_pairs, batch_size, seed
-        self.steps = range(first, last)
-
-    def __iter__(self):
-        for step in self.steps:
-            numbers = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
-            yield step, self._shuffle(numbers) if self.n_pairs else numbers
-
-    def _shuffle(self, numbers):
-        """Every pair once an epoch, in a new order; epoch e has the numbers from e * n on."""
-        epochs = (numbers // self.n_pairs).tolist()
-        orders = {
-            epoch: torch.randperm(self.n_pairs, generator=sample_generator(self.seed, 2, epoch))
-            for epoch in set(epochs)
-        }
-        places = (numbers % self.n_pairs).tolist()
-        numbers = [e * self.n_pairs + orders[e][p] for e, p in zip(epochs, places, strict=True)]
-        return torch.stack(numbers)
-
-
-class _TrainingModule(pl.LightningModule):
-    def __init__(self, denoiser, pairs, *, plan, levels, seed):
-        super().__init__()
-        self.denoiser = denoiser
-        self._pairs, self._plan, self._levels, self._seed = pairs, plan, levels, seed
-        self.mean_loss = math.nan
-
-    def train_dataloader(self):
-        """Start at the step that the trainer stands at: 0, or where a checkpoint left off."""
-        stream = _StepStream(
-            len(self._pairs),
-            self._plan["batch_size"],
-            self.trainer.global_step,
-            self._plan["steps"],
-            self._seed,
-        )
-        return DataLoader(stream, batch_size=None)
-
-    def training_step(self, batch, batch_idx):
-        """One batch: pairs, noise levels and noise from the streams of this step."""
-        step, numbers = batch
-        target, condition = self._pairs.batch(numbers.tolist(), self.device)
-        stream = sample_generator(self._seed, 1, step)
-        sigma = self._levels(len(target), generator=stream).to(self.device)
-        noise = torch.randn(target.shape, generator=stream).to(self.device)
-        loss = denoising_loss(self.denoiser, target, condition, sigma, noise)
-        value = loss.item()
-        smoothed = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
-        self.mean_loss = smoothed
-        self.log("loss", smoothed, prog_bar=True)
-        return loss
-
-    def on_save_checkpoint(self, checkpoint):
-        """Keep the smoothed loss, for the history of a resumed run."""
-        checkpoint["mean_loss"] = self.mean_loss
-
-    def on_load_checkpoint(self, checkpoint):
-        """Go on smoothing where the checkpoint left off."""
-        self.mean_loss = checkpoint["mean_loss"]
-
-    def configure_optimizers(self):
-        """AdamW with warm-up, plateau and linear cool-down."""
-        optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=self._plan["learning_rate"], weight_decay=0.01
-        )
-        steps = self._plan["steps"]
-
-        def factor(step):
-            return min(1.0, (step + 1) / max(1, 0.02 * steps), (steps - step) / (0.3 * steps))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }

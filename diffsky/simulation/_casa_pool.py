@@ -3,16 +3,16 @@
 import contextlib
 import threading
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from diffsky._cluster import submit_to, task_slots
 from diffsky.simulation._casa_process import CasaError
 from diffsky.simulation._pair_maker import PairMaker
 
 __all__ = ["ClusterRun", "LocalRun", "close_pool", "run_task"]
 
 _RESTING = 300  # s until processes without work end: a client that died does not end them
-_AHEAD = 2  # tasks that a thread of a cluster's worker has or waits for
 _TOLERATED = (CasaError, ValueError, OSError)  # of one pair; the others go on
 
 
@@ -174,8 +174,6 @@ class ClusterRun:
     def submit(self, task, log_file):
         """Start a task or queue it.
 
-        dask's own executor leaves a future without an end where its result cannot be fetched.
-
         Parameters
         ----------
         task, log_file
@@ -185,25 +183,12 @@ class ClusterRun:
         -------
         `concurrent.futures.Future`
         """
-        theirs = self._client.submit(run_task, self._run, task, log_file, self._options, pure=False)
-        ours = Future()
-
-        async def pass_on():
-            try:
-                result, error = await self._client.gather(theirs, asynchronous=True), None
-            except BaseException as raised:
-                result, error = None, raised
-            if ours.set_running_or_notify_cancel():
-                ours.set_result(result) if error is None else ours.set_exception(error)
-
-        ours.add_done_callback(lambda future: future.cancelled() and theirs.cancel())
-        self._client.loop.add_callback(pass_on)
-        return ours
+        return submit_to(self._client, run_task, self._run, task, log_file, self._options)
 
     @property
     def slots(self):
         """int : how many tasks to have submitted, which follows the size of the cluster."""
-        return max(_AHEAD, _AHEAD * sum(self._client.nthreads().values()))
+        return task_slots(self._client)
 
     def stop(self, pending):
         """End all that runs on the workers that there are."""

@@ -13,50 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_training import STEPS, Pairs, make_denoiser, train, weights
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing import assert_close
 
-from diffsky.backend import sample_generator, select_backend
-from diffsky.diffusion import Denoiser, UNet
-from diffsky.diffusion.training import denoising_loss, draw_sigmas, train_denoiser
+from diffsky.backend import select_backend
+from diffsky.diffusion import Denoiser
+from diffsky.diffusion.training import denoising_loss, draw_sigmas
 
-STEPS = 12
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Pairs:
-    """Random images of 8 x 8 pixels and half of them as condition; a few, or without end."""
-
-    def __init__(self, n=0, *, on_call=None):
-        self.n, self.on_call = n, on_call
-        self.numbers = []
-
-    def __len__(self):
-        return self.n
-
-    def batch(self, numbers, device):
-        if self.on_call is not None:
-            self.on_call(len(self.numbers))
-        self.numbers.append(list(numbers))
-        streams = [sample_generator(9, k) for k in numbers]
-        target = torch.stack([torch.randn(1, 8, 8, generator=stream) for stream in streams])
-        return target.to(device), (target / 2).to(device)
-
-
-def make_denoiser():
-    torch.manual_seed(0)
-    return Denoiser(UNet(2, channels=(4,), blocks=1, width=4))
-
-
-def train(denoiser, pairs, **options):
-    plan = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-2, "ema_decay": 0.5}
-    plan |= {"backend": select_backend("cpu", "float32"), **options}
-    return train_denoiser(denoiser, pairs, **plan)
-
-
-def weights(denoiser):
-    return torch.cat([p.detach().flatten() for p in denoiser.parameters()]).clone()
 
 
 def read_logs(folder):
@@ -333,7 +299,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_training import Pairs, make_denoiser, train
+from small_training import Pairs, make_denoiser, train
 kill = lambda call: call == 8 and os.kill(os.getpid(), signal.SIGKILL)
 options = {"checkpoint_dir": Path(sys.argv[2]), "checkpoint_every": 5}
 train(make_denoiser(), Pairs(10, on_call=kill), **options)
@@ -341,7 +307,7 @@ train(make_denoiser(), Pairs(10, on_call=kill), **options)
 
 
 def test_sigkill(tmp_path, uninterrupted):
-    folder = str(Path(__file__).parent)
+    folder = str(ROOT / "tests" / "_support")
     result = subprocess.run(
         [sys.executable, "-c", KILLED, folder, str(tmp_path)],
         cwd=ROOT,
