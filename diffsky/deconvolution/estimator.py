@@ -214,8 +214,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
             noise are subtracted in major cycles before faint ones are sampled, and ``sky.meta``
             gets the statistics of the residual. Without it, a warning says what is too bright.
         client : `distributed.Client` or None, optional
-            Spread a list over the workers of a dask cluster. They need diffsky and no disk in
-            common: files are read here.
+            Spread a list over the workers of a dask cluster; files are read here.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
         **observation
@@ -250,8 +249,8 @@ class DiffusionDeconvolver(DiffusionEstimator):
             check_images(dirty, psf=psf, **observation)
             for image in dirty[:1]:
                 self._plan(image, run, search, observation)
-            options = {**run, **search, **observation}
-            return predict_images(self, dirty, options, client=client, progress=progress)
+            run = {**run, **search, **observation}
+            return predict_images(self, dirty, run, client=client, progress=progress)
         if client is not None:
             raise ValueError("client= spreads a list of images; expected a list")
         prepared, meta, options = self._plan(dirty, run, search, observation)
@@ -344,9 +343,9 @@ class DiffusionDeconvolver(DiffusionEstimator):
     def _plan(self, dirty, run, search, observation):
         """The observation, what the sky's ``meta`` shall hold, and options of the catalogue."""
         prepared = self._prepare(dirty, **observation)
-        strategy, psf = run["strategy"], run["psf"]
-        meta = {**self._meta(prepared, run["seed"], run["n_samples"]), "strategy": strategy}
-        trained_snr = self._trained_snr() if psf is None else np.inf
+        seed, n_samples, strategy = (run[name] for name in ("seed", "n_samples", "strategy"))
+        meta = {**self._meta(prepared, seed, n_samples), "strategy": strategy}
+        trained_snr = self._trained_snr() if run["psf"] is None else np.inf
         options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta, **search}
         # An empty sky first: what is wrong with the options shows before the network runs.
         make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)

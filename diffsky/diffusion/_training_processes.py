@@ -1,4 +1,4 @@
-"""The processes that train one network together: how many, who starts them, who writes."""
+"""The processes that train one network together: how many, and who starts them."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-__all__ = ["STRATEGIES", "check_processes", "choose_environment", "is_writer", "trainer_options"]
+__all__ = ["STRATEGIES", "check_processes", "choose_environment", "trainer_options"]
 
 STRATEGIES = ("auto", "ddp")
 
@@ -99,18 +99,6 @@ def trainer_options(devices, num_nodes, strategy, *, device):
         "strategy": "ddp" if world > 1 else strategy,
         "plugins": [choose_environment(world)],
     }
-
-
-def is_writer():
-    """Whether this process writes what several have computed together.
-
-    Returns
-    -------
-    writes : bool
-        True in the first of them, and where there is one alone.
-    """
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not there or torch.distributed.get_rank() == 0
 
 
 def _check_devices(devices, num_nodes, device):

@@ -7,11 +7,16 @@ import numpy as np
 import torch
 
 from diffsky.backend import select_backend
-from diffsky.diffusion._training_processes import is_writer
 from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.training import train_denoiser
-from diffsky.diffusion.weights import load_into, load_weights, resolve_weights, save_weights
+from diffsky.diffusion.weights import (
+    is_writer,
+    load_into,
+    load_weights,
+    resolve_weights,
+    save_weights,
+)
 from diffsky.exceptions import NotFittedError, WeightsError
 
 __all__ = ["DiffusionEstimator"]

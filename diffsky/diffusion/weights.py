@@ -136,6 +136,18 @@ def load_into(network, tensors, where):
         ) from error
 
 
+def is_writer():
+    """Whether this process writes what several have computed together.
+
+    Returns
+    -------
+    writes : bool
+        True in the first of them, and where there is one alone.
+    """
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not there or torch.distributed.get_rank() == 0
+
+
 def bundled_weights():
     """List the weights that come with the package.
 

@@ -16,9 +16,9 @@ from diffsky.diffusion._training_processes import (
     SLURMEnvironment,
     check_processes,
     choose_environment,
-    is_writer,
     trainer_options,
 )
+from diffsky.diffusion.weights import is_writer
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "_support" / "two_processes.py"
