@@ -246,11 +246,9 @@ class DiffusionDeconvolver(DiffusionEstimator):
         run = {"n_samples": n_samples, "strategy": strategy, "seed": seed, "psf": psf}
         search = {"radius": radius, "min_reliability": min_reliability, "regions": regions}
         if isinstance(dirty, (list, tuple)):
-            check_images(dirty, psf=psf, **observation)
-            for image in dirty[:1]:
-                self._plan(image, run, search, observation)
-            run = {**run, **search, **observation}
-            return predict_images(self, dirty, run, client=client, progress=progress)
+            options = {**run, **search, **observation}
+            check_images(dirty, lambda first: self._plan(first, run, search, observation), options)
+            return predict_images(self, dirty, options, client=client, progress=progress)
         if client is not None:
             raise ValueError("client= spreads a list of images; expected a list")
         prepared, meta, options = self._plan(dirty, run, search, observation)

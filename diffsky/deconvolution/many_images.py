@@ -18,35 +18,40 @@ _NAMED = 10
 _one_at_a_time = threading.Lock()  # of a worker: each has all memory and all threads
 
 
-def check_images(images, *, psf=None, primary_beam=None, rms=None, beam=None, **others):
+def check_images(images, plan, options):
     """Read every image of a list, and the maps that go with it, to find what cannot be used.
 
     Parameters
     ----------
     images : list
         Whatever `diffsky.images.load_image` takes.
-    psf, primary_beam, rms, beam : optional
-        As `diffsky.DiffusionDeconvolver.predict` takes them, for every image.
-    **others
-        Not looked at.
+    plan : callable
+        ``plan(image)`` makes sure, of the first image, that the options can be used with it.
+    options : dict
+        Of ``predict``, the same for every image.
 
     Raises
     ------
     FileNotFoundError, OSError, ValueError, TypeError
         Of the first image that cannot be used, with its place in the list and its name.
     """
+    maps = {name: options.get(name) for name in ("primary_beam", "rms")}
     for place, item in enumerate(images):
         try:
-            image = load_image(item, beam=beam)
-            for name, value in {"primary_beam": primary_beam, "rms": rms}.items():
+            image = load_image(item, beam=options.get("beam"))
+            for name, value in maps.items():
                 if value is not None:
                     load_map(value, like=image, name=name)
-            if psf is not None:
-                load_matching_psf(psf, like=image)
+            if options["psf"] is not None:
+                load_matching_psf(options["psf"], like=image)
         except Exception as error:
             kind = next((kind for kind in _KINDS if isinstance(error, kind)), RuntimeError)
             reason = str(error).removeprefix("image: ")
             raise kind(f"{_label(place, item)}: {reason}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again, with the prediction
+        for first in images[:1]:
+            plan(first)
 
 
 def predict_images(estimator, images, options, *, client=None, progress=None):

@@ -154,6 +154,7 @@ def has_pedestal(psf, *, like):
     Returns
     -------
     has : bool
+        True beyond the upper end of `TRAINED_CONTENT`.
 
     Warns
     -----

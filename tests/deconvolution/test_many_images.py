@@ -21,7 +21,7 @@ def client():
     """Two workers that are threads of this process."""
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -77,7 +77,7 @@ def test_processes_see_no_files_of_the_driver(
     write_image(type(like)(psf, unit=u.one, wcs=like.wcs), tmp_path / "psf.fits")
     options = {**OPTIONS, **maps, "psf": "psf.fits"}
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     with cluster, distributed.Client(cluster) as client:
         monkeypatch.chdir(tmp_path)
