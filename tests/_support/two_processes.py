@@ -14,23 +14,19 @@ import torch
 from small_training import Pairs, make_denoiser, train, weights
 
 
-def act(call, rank, *, fail=None, interrupt=None, terminate=None):
+def act(call, rank, *, fail=None, interrupt=None):
     """What goes wrong at some call of a rank."""
     if fail == [rank, call]:
         raise OSError("disk gone")
     if interrupt == [rank, call]:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)  # as a launcher passes it on
-    if terminate == [rank, call]:
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # as a launcher passes a second one on
 
 
 def main(folder, options):
     rank = int(os.environ.get("LOCAL_RANK", 0))
-    faults = {name: options.pop(name, None) for name in ("fail", "interrupt", "terminate")}
+    faults = {name: options.pop(name, None) for name in ("fail", "interrupt")}
     pairs = Pairs(10, on_call=lambda call: act(call, rank, **faults))
-    if (apart := options.pop("apart", None)) is not None:
-        options["checkpoint_dir"] += str(rank) if apart else ""
     denoiser = make_denoiser()
     result = {"numbers": pairs.numbers}
     try:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from small_training import Pairs, make_denoiser, train, weights
 from torch.testing import assert_close
 
 from diffsky.backend import select_backend
+from diffsky.diffusion._training_module import TrainingModule
 from diffsky.diffusion._training_processes import (
     SLURMEnvironment,
     check_processes,
@@ -66,7 +68,7 @@ def check_same(single, found, results):
 
 
 def test_interrupted_in_two_processes_and_resumed(single, tmp_path):
-    """One process alone is asked to stop, twice at once: both do, after the same step."""
+    """One process alone gets SIGTERM, and SIGINT at once: both stop, after the same step."""
     plan = {"checkpoint_dir": str(tmp_path / "run")}
     _, results, _ = run_two(tmp_path / "one", TORCHRUN, interrupt=[1, 7], **plan)
     for result in results:
@@ -100,29 +102,20 @@ def test_plain_script_is_run_again(single, tmp_path):
     check_same(single, found, results)
 
 
-@pytest.mark.slow
-def test_terminated(tmp_path):
-    """SIGTERM of a scheduler, which reaches one process first."""
-    _, results, _ = run_two(
-        tmp_path / "one", TORCHRUN, terminate=[0, 3], checkpoint_dir=str(tmp_path / "run")
+def test_checkpoint_that_not_all_see():
+    """Every host has a disk of its own: the first process is ahead of this one."""
+    module = TrainingModule(None, Pairs(), plan={}, loss=None, levels=None, seed=0)
+    first = {"step": 0}
+    module._trainer = SimpleNamespace(
+        strategy=SimpleNamespace(
+            broadcast=lambda step: first["step"],
+            reduce_boolean_decision=lambda decision, all: decision,
+        )
     )
-    assert [len(result["numbers"]) for result in results] == [4, 4]
-    assert all("training stopped at step 4 of 12" in result["error"] for result in results)
-    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
-
-
-@pytest.mark.slow
-def test_checkpoint_that_not_all_see(tmp_path):
-    """Every host has a disk of its own: the second process finds no checkpoint."""
-    train(make_denoiser(), Pairs(10), steps=3, checkpoint_dir=tmp_path / "run0")
-    _, results, _ = run_two(
-        tmp_path / "one",
-        TORCHRUN,
-        checkpoint_dir=str(tmp_path / "run"),
-        apart=True,
-        resume=True,
-    )
-    assert all("expected a checkpoint_dir that all hosts see" in one["error"] for one in results)
+    module.on_fit_start()
+    first["step"] = 3
+    with pytest.raises(RuntimeError, match="step 0, the first one at step 3.*all hosts see"):
+        module.on_fit_start()
 
 
 @pytest.fixture
