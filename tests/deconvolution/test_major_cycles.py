@@ -176,11 +176,17 @@ def test_bright_image_without_psf_warns(prepare):
     draw(prepared, None, lambda p: "skies", trained_snr=np.inf)  # nothing is known: no warning
 
 
+@pytest.fixture(params=["root", "asinh"])
+def scale(request):
+    return WorkingScale(stretch=request.param)
+
+
 @pytest.fixture
-def point_estimator(local_estimator):
+def point_estimator(local_estimator, scale):
     """An estimator that sees a point in every local maximum above 5 rms, to the pixel."""
     deconvolver = local_estimator()
-    scale, y = WorkingScale(), torch.arange(15.0) - 7
+    deconvolver.preset_ = replace(deconvolver.preset_, scale=scale)
+    y = torch.arange(15.0) - 7
     profile = torch.exp(-4 * np.log(2) * y**2 / KERNEL**2)
     kernel = (profile[:, None] * profile / profile.sum() ** 2)[None, None]
 

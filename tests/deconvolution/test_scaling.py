@@ -1,6 +1,7 @@
 """The scaling of sky and dirty image, and its way back."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ scales = st.builds(
     gamma=st.floats(1, 4),
     unit=st.floats(1e-3, 10),
     dirty_unit=st.floats(0.1, 100),
+)
+asinh_scales = st.builds(
+    WorkingScale, unit=st.floats(1e-3, 10), kernel_beams=st.floats(0, 1), stretch=st.just("asinh")
 )
 pixels = st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=20).map(torch.tensor)
 
@@ -66,9 +70,69 @@ def test_kernel_is_a_share_of_the_beam():
     assert WorkingScale().kernel_fwhm == pytest.approx(0.4 * 4.25)
 
 
-@given(scale=scales)
+@given(scale=scales | asinh_scales)
 def test_dictionary_round_trip(scale):
     assert WorkingScale(**json.loads(json.dumps(scale.to_dict()))) == scale
+
+
+# The stretch
+
+
+@given(scale=asinh_scales, apparent=pixels)
+def test_asinh_round_trip(scale, apparent):
+    double = apparent.double()
+    assert_close(scale.unscale_target(scale.scale_target(double)), double, rtol=1e-9, atol=1e-30)
+    single = scale.unscale_target(scale.scale_target(apparent))
+    assert_close(single, apparent, rtol=2e-5, atol=1e-30)
+
+
+@given(scale=asinh_scales, apparent=pixels)
+def test_asinh_is_monotone_below_its_tangent(scale, apparent):
+    """Its slope is 1 / unit at zero, and falls from there."""
+    apparent = apparent.double().sort()[0]
+    target = scale.scale_target(apparent)
+    rise, step = target.diff(), apparent.diff() / scale.unit
+    assert (rise >= 0).all()
+    assert (rise <= step * (1 + 1e-9) + 1e-12).all()
+    small = torch.tensor([1e-4 * scale.unit], dtype=torch.float64)
+    assert_close(scale.scale_target(small), small / scale.unit, rtol=1e-8, atol=0)
+
+
+def test_asinh_of_closed_values():
+    """ln(x + sqrt(x^2 + 1)); a point of 3 rms as the notes have it."""
+    scale = WorkingScale(stretch="asinh")
+    peak = 4 * math.log(2) / math.pi / WorkingScale().kernel_fwhm ** 2
+    apparent = torch.tensor([0.25, 3 * peak, 150 * peak])
+    expected = torch.tensor([math.log(1 + math.sqrt(2)), 2.01, 5.90])
+    assert_close(scale.scale_target(apparent), expected, rtol=0, atol=0.01)
+    roots = torch.tensor([1.0, 1.92, 13.5])
+    assert_close(WorkingScale().scale_target(apparent), roots, rtol=0, atol=0.06)
+    assert torch.equal(scale.scale_target(torch.tensor([-1.0])), torch.zeros(1))
+    assert torch.equal(scale.unscale_target(torch.tensor([-0.3])), torch.zeros(1))
+
+
+def test_old_descriptions_are_roots():
+    """Weights stored before there was a choice go on as they were, to the last bit."""
+    old = {"pixels_per_beam": 4.25, "kernel_beams": 0.4, "gamma": 2.0, "unit": 0.25}
+    scale = WorkingScale(**old, dirty_unit=3.0)
+    assert scale == WorkingScale(stretch="root")
+    values = torch.rand(100) * 50
+    assert torch.equal(scale.scale_target(values), (values / 0.25) ** (1 / 2.0))
+    assert torch.equal(scale.unscale_target(values), 0.25 * values**2.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stretch": "log"}, "stretch is 'log'; expected one of root, asinh"),
+        ({"gamma": 0.0}, "gamma is 0.0; expected a number above 0"),
+        ({"unit": -1.0}, "unit is -1.0"),
+        ({"kernel_beams": -0.1}, "kernel_beams is -0.1; expected a number of 0 or more"),
+    ],
+)
+def test_working_scale_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        WorkingScale(**options)
 
 
 # The scale of D24
