@@ -199,11 +199,25 @@ class WorkingGrid:
         resampled : `numpy.ndarray`
             Shape `working_shape`, float32; 0 beyond the image.
         """
-        rows, columns = (
+        return (resample(image, *self.matrices(linear=linear)) * self._inside).astype(np.float32)
+
+    def matrices(self, *, linear=False):
+        """Matrices with which `to_working` resamples.
+
+        Parameters
+        ----------
+        linear : bool, optional
+            As for `to_working`.
+
+        Returns
+        -------
+        rows, columns : `scipy.sparse.csr_array`
+            Those of the two axes.
+        """
+        return tuple(
             resampling_matrix(n, axis, conserve="intensity", linear=linear, cubic=self.cubic)
             for n, axis in zip(self.shape, self._axes, strict=True)
         )
-        return (resample(image, rows, columns) * self._inside).astype(np.float32)
 
     def valid_to_working(self, valid):
         """Carry the map of valid pixels over: a working pixel is valid if its nearest one is.

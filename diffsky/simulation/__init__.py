@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "simulate_observation",
         ],
         "dataset": ["PairDataset"],
+        "flux_pairs": ["FluxPairs"],
         "pair": ["SimulatedPair"],
         "pairs": ["SimulatedPairs"],
         "published": ["PublishedPair", "read_drozdova2024"],
