@@ -1,11 +1,17 @@
 """Train the bundled weights ``alma-band6``.
 
-One command makes everything: CASA observes the uv points of ALMA at several declinations and
-configurations, and the network trains on pairs simulated on the fly, every one with its own
-noise. The run folder holds uv points, checkpoints and the log; the same command continues a run
-that was interrupted.
+One command makes everything, in two stages that follow one another. In the first, CASA observes the
+uv points of ALMA at several declinations and configurations, and the network learns from two
+priors. In the second it goes on with the bundled bank of PSFs, skies of any field, and the skies
+of the protocol `independent` at several depths. Pairs are simulated on the fly, every one with its
+own noise. The run folder holds uv points, checkpoints, logs and weights; the same command continues
+a run that was interrupted.
 
     python examples/train_alma_band6.py run-alma-band6
+
+With --from-weights the first stage is left out: the second starts from weights that there are.
+
+    python examples/train_alma_band6.py run-alma-band6 --from-weights alma-band6
 """
 
 from pathlib import Path
@@ -15,10 +21,11 @@ import numpy as np
 import torch
 
 from diffsky.deconvolution import get_preset
-from diffsky.instrument import grid_uv
+from diffsky.instrument import grid_uv, load_psf_bank
 from diffsky.simulation.pairs import SimulatedPairs
-from diffsky.simulation.skymodels import PRIORS
+from diffsky.simulation.skymodels import PRIORS, GeneralPrior
 
+NAME, VERSION = "alma-band6", 3
 ARRAYS = {
     "alma.cycle5.3": (-60, -40, -23, -10, 2.2, 12, 25),
     "alma.cycle5.1": (-23, 10),
@@ -28,8 +35,11 @@ ARRAYS = {
 }
 ROTATIONS = {"alma.cycle5.3": 6}
 OTHER_ROTATIONS = 2
-FIELD = 128
+FIELD, PATCH = 128, 64
 RMS, BEAM = 48e-6, 0.854  # Jy/beam and arcsec of the prior's observation
+OTHER_DEPTHS = (40e-6, 60e-6, 90e-6)
+FIRST = {"steps": 7500, "seed": 0}
+SECOND = {"learning_rate": 5e-4, "seed": 1}
 ARCSEC = np.pi / 180 / 3600
 
 
@@ -78,21 +88,67 @@ def make_bank(folder, pixels_per_beam, seed=0):
     return torch.stack(bank)
 
 
+def first_pairs(folder):
+    """Pairs of the first stage: fifteen observations of CASA, two priors."""
+    observe_all(folder)
+    bank = make_bank(folder, get_preset("small").scale.pixels_per_beam)
+    priors = [(PRIORS["independent"].in_units_of(RMS, BEAM), 0.6), (PRIORS["wide"], 0.4)]
+    return SimulatedPairs(
+        bank, priors=priors, field_size=FIELD, patch_size=PATCH, seed=1, version=1
+    )
+
+
+def second_pairs():
+    """Pairs of the second stage: the bundled bank, skies of any field, four depths."""
+    independent = PRIORS["independent"]
+    priors = [(independent.in_units_of(RMS, BEAM), 0.4)]
+    priors += [(independent.in_units_of(rms, BEAM), 0.05) for rms in OTHER_DEPTHS]
+    priors += [(GeneralPrior(), 0.2), (GeneralPrior(slope=1.5), 0.25)]
+    return SimulatedPairs.from_bank(
+        load_psf_bank(), priors=priors, field_size=FIELD, patch_size=PATCH, seed=2
+    )
+
+
+def first_stage(folder, batch_size, device):
+    """An estimator with the weights of the first stage, trained if they are not there yet."""
+    from diffsky import DiffusionDeconvolver
+
+    weights = folder / "first-stage"
+    if not (weights / "description.json").exists():
+        deconvolver = DiffusionDeconvolver(preset="small", device=device)
+        options = {"checkpoint_dir": folder / "first-checkpoints", "resume": True, **FIRST}
+        deconvolver.fit(first_pairs(folder / "uv"), batch_size=batch_size, **options)
+        deconvolver.save(weights, name=f"{NAME}, first stage")
+    return DiffusionDeconvolver.load(weights, device=device)
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--steps", default=None, type=int, help="Optimizer steps; the preset's if not given.")
+@click.option("--from-weights", help="Name or folder of weights; the first stage is left out.")
+@click.option("--steps", default=6500, show_default=True, help="Of the second stage.")
+@click.option("--batch-size", default=None, type=int, help="The preset's if not given.")
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
-def main(folder, steps, device):
+def main(folder, from_weights, steps, batch_size, device):
     """Train alma-band6 in FOLDER and save the weights to FOLDER/alma-band6."""
     from diffsky import DiffusionDeconvolver
 
-    observe_all(folder / "uv")
-    deconvolver = DiffusionDeconvolver(preset="small", device=device)
-    priors = [(PRIORS["independent"].in_units_of(RMS, BEAM), 0.6), (PRIORS["wide"], 0.4)]
-    bank = make_bank(folder / "uv", get_preset("small").scale.pixels_per_beam)
-    pairs = SimulatedPairs(bank, priors=priors, field_size=FIELD, patch_size=64, seed=1, version=1)
-    deconvolver.fit(pairs, steps=steps, checkpoint_dir=folder / "checkpoints", resume=True, seed=0)
-    deconvolver.save(folder / "alma-band6", name="alma-band6", half=True, overwrite=True)
+    if from_weights is None:
+        deconvolver = first_stage(folder, batch_size, device)
+    else:
+        deconvolver = DiffusionDeconvolver.from_pretrained(from_weights, device=device)
+    start = {key: deconvolver.description_[key] for key in ("name", "version", "training")}
+    deconvolver.fit(
+        second_pairs(),
+        steps=steps,
+        batch_size=batch_size,
+        checkpoint_dir=folder / "checkpoints",
+        resume=True,
+        warm_start=True,
+        **SECOND,
+    )
+    deconvolver.description_["version"] = VERSION
+    deconvolver.description_["training"]["started_from"] = start
+    deconvolver.save(folder / NAME, name=NAME, half=True, overwrite=True)
 
 
 if __name__ == "__main__":
