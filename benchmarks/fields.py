@@ -22,6 +22,7 @@ from diffsky.simulation import (
 
 # Seeds: the first number of a field's stream. None of them is used in training.
 VALIDATION, FAST, CASA = 9001, 9002, 9003
+TUNING = 9100  # for experiments; no figure of the documentation's results is from these
 N_POINTINGS = 4  # of the fast fields
 
 
@@ -45,11 +46,15 @@ def pointing(seed, number):
 
 def fast_fields(n, seed):
     """Fields of 128 x 128 working pixels from the fast instrument, at four pointings."""
-    for number in range(n):
-        telescope = fast_telescope(seed, number % N_POINTINGS)
-        pair = telescope.pair(seed, number)
+    for pair in fast_pairs(n, seed):
         gain = pair.primary_beam.data
-        yield Field(pair.dirty, telescope.psf, gain, pair.sources, pair.sky.data)
+        yield Field(pair.dirty, pair.psf.data, gain, pair.sources, pair.sky.data)
+
+
+def fast_pairs(n, seed):
+    """The fields of `fast_fields` as `diffsky.evaluation.evaluate_pair` takes them."""
+    for number in range(n):
+        yield fast_telescope(seed, number % N_POINTINGS).pair(seed, number)
 
 
 @functools.cache
