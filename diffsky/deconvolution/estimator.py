@@ -33,8 +33,8 @@ class DiffusionDeconvolver(DiffusionEstimator):
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`: slower to start, faster in long runs.
-    sampler : {"heun", "euler", "dpmpp-2m", "ddim", "ddpm"} or None, optional
-        None takes that of the preset.
+    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm"} or None, optional
+        None takes that of the preset; for distilled weights, that is ``"consistency"``.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.
 
@@ -123,9 +123,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
             On Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         preset = self._fitted().preset_ if warm_start else get_preset(self.preset)
-        if pairs.scale != preset.scale:
-            name = self.description_["preset"] if warm_start else self.preset
-            raise ValueError(f"pairs have {pairs.scale}; preset {name!r} has {preset.scale}")
+        self._check_pairs(pairs, preset)
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         return self._train(
             preset,
@@ -328,6 +326,10 @@ class DiffusionDeconvolver(DiffusionEstimator):
         """
         prepared = self._prepare(dirty, **observation)
         return self._residual(prepared, sky, load_matching_psf(psf, like=prepared.image))
+
+    def _check_pairs(self, pairs, preset):
+        if pairs.scale != preset.scale:
+            raise ValueError(f"pairs have {pairs.scale}; the preset has {preset.scale}")
 
     def _prepare(self, dirty, **observation):
         fitted = self._fitted()

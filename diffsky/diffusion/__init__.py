@@ -5,6 +5,7 @@ from diffsky._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "consistency": ["ConsistencyLoss", "consistency_loss"],
         "ddpm": ["alpha_bars", "ddpm_sigmas", "draw_ddpm_sigmas"],
         "networks": ["UNet", "build_network"],
         "palette": ["PaletteUNet"],
@@ -12,9 +13,12 @@ __getattr__, __dir__, __all__ = lazy_names(
         "samplers": [
             "SAMPLERS",
             "get_sampler",
+            "network_calls",
+            "sample_consistency",
             "sample_ddim",
             "sample_ddpm",
             "sample_dpmpp_2m",
+            "sample_dpmpp_3m",
             "sample_euler",
             "sample_heun",
         ],

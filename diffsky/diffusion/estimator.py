@@ -2,11 +2,18 @@
 
 import copy
 import secrets
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from diffsky.backend import select_backend
+from diffsky.diffusion.consistency import (
+    DISTILLATION,
+    ConsistencyLoss,
+    check_start,
+    weights_checksum,
+)
 from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.training import train_denoiser
@@ -40,8 +47,8 @@ class DiffusionEstimator:
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`.
-    sampler : {"heun", "euler", "dpmpp-2m", "ddim", "ddpm"} or None, optional
-        None takes that of the preset.
+    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm"} or None, optional
+        None takes that of the preset; for distilled weights, that is ``"consistency"``.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.
     """
@@ -65,6 +72,103 @@ class DiffusionEstimator:
         self.compile = compile
         self.sampler = sampler
         self.n_steps = n_steps
+
+    def distill(
+        self,
+        pairs,
+        *,
+        steps=None,
+        batch_size=None,
+        learning_rate=None,
+        checkpoint_dir=None,
+        checkpoint_every=250,
+        resume=False,
+        seed=0,
+        progress=None,
+    ):
+        """Train the weights further until a sample takes one to four network calls.
+
+        The present weights teach a copy of themselves to give the end of the flow that they are
+        sampled along (consistency distillation, Song et al. 2023, arXiv:2303.01469). The copy then
+        takes their place, and ``sampler="consistency"`` with ``n_steps`` 1 to 4 is how it is
+        sampled, 2 by default. Until it does, this estimator stays as it is.
+
+        Parameters
+        ----------
+        pairs : object
+            As for ``fit``: of the kind that the weights were trained on.
+        steps : int or None, optional
+            Optimizer steps, each of which takes about twice the time of one of ``fit``. None takes
+            2000.
+        batch_size : int or None, optional
+            Pairs a step; None takes the preset's.
+        learning_rate : float or None, optional
+            None takes 2e-4.
+        checkpoint_dir : path-like or None, optional
+            Folder for checkpoints and the log. Without it nothing can be resumed.
+        checkpoint_every : int, optional
+            Steps between checkpoints.
+        resume : bool, optional
+            Continue the run in ``checkpoint_dir``, if there is one. The estimator has to have the
+            weights that the run started from.
+        seed : int, optional
+            Of the order of pairs and the noise.
+        progress : bool or None, optional
+            Show a progress bar; None shows one on a terminal.
+
+        Returns
+        -------
+        self : `DiffusionEstimator`
+            This estimator. ``description_["training"]["distillation"]`` says how and from what
+            its weights were distilled.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit`` or ``load``.
+        ValueError
+            If the weights are distilled ones, the pairs do not fit them, a number is out of range,
+            or the run in ``checkpoint_dir`` started from other weights.
+        FileExistsError
+            If ``checkpoint_dir`` holds a run and ``resume`` is False.
+        KeyboardInterrupt
+            On Ctrl-C, after a checkpoint was written.
+        """
+        self._fitted()
+        if self._distilled():
+            raise ValueError(
+                f"weights {self.description_['name']!r} are distilled already; expected those that "
+                "they were distilled from"
+            )
+        self._check_pairs(pairs, self.preset_)
+        loss = ConsistencyLoss(self._copy_denoiser(), self.preset_.sampling)
+        given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+        plan = {"batch_size": self.preset_.training.get("batch_size", 32), **DISTILLATION}
+        plan |= {name: value for name, value in given.items() if value is not None}
+        named = {name: self.description_[name] for name in ("name", "version")}
+        start = {**named, "sha256": weights_checksum(loss.teacher.network)}
+        check_start(checkpoint_dir, start)
+        student = self._copy_denoiser()
+        history = train_denoiser(
+            student.to(memory_format=torch.channels_last),
+            pairs,
+            **plan,
+            noise_levels=loss.draw,
+            loss=loss,
+            seed=seed,
+            backend=self._backend(),
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=progress,
+        )
+        how = {**plan, **history, "seed": seed, "ratio": loss.ratio, "teacher": start}
+        how["pairs"] = getattr(pairs, "describe", dict)()
+        training = {**self.description_["training"], "distillation": how}
+        name = f"{start['name']}-distilled"
+        description = {**self.description_, "name": name, "training": training, "merits": {}}
+        self._adopt(student, replace(self.preset_, sampling=loss.sampling()), description)
+        return self
 
     def save(self, folder, *, name=None, half=False, overwrite=False):
         """Write the weights and what they are.
@@ -95,8 +199,7 @@ class DiffusionEstimator:
             return
         recipe = fitted.preset_.to_dict()
         description = {**fitted.description_, "recipe": recipe}
-        network = _bare(fitted.denoiser_.network)
-        save_weights(folder, network, description, half=half, overwrite=overwrite)
+        save_weights(folder, self._network(), description, half=half, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder, **options):
@@ -163,9 +266,24 @@ class DiffusionEstimator:
         -------
         plan : dict
             ``sampler``, ``n_steps``, and the keywords of `diffsky.diffusion.make_sigmas`.
+
+        Raises
+        ------
+        ValueError
+            If distilled weights are to be sampled with another sampler than ``"consistency"``, or
+            others with this one.
         """
         given = {"sampler": self.sampler, "n_steps": self.n_steps}
-        return {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
+        plan = {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
+        if self._distilled() != (plan.get("sampler") == "consistency"):
+            expected = (
+                "'consistency'" if self._distilled() else "another, or weights from distill()"
+            )
+            raise ValueError(
+                f"sampler is {plan['sampler']!r} for weights {self.description_['name']!r}; "
+                f"expected {expected}"
+            )
+        return plan
 
     def _train(self, preset, pairs, given, *, seed, warm_start=False, **run):
         """Fit a denoiser to pairs and adopt it.
@@ -175,12 +293,18 @@ class DiffusionEstimator:
         plan = {**preset.training, **given}
         name = self.preset if isinstance(self.preset, str) else _CUSTOM
         started_from = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            denoiser = _new_denoiser(preset)
         if warm_start:
-            denoiser.network.load_state_dict(_bare(self.denoiser_.network).state_dict())
+            if self._distilled():
+                raise ValueError(
+                    f"weights {self.description_['name']!r} are distilled; expected those that "
+                    "they were distilled from"
+                )
+            denoiser = self._copy_denoiser()
             name, started_from = self.description_["preset"], {"started_from": self._origin()}
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                denoiser = _new_denoiser(preset)
         history = train_denoiser(
             denoiser.to(memory_format=torch.channels_last),
             pairs,
@@ -200,6 +324,23 @@ class DiffusionEstimator:
         """Name, version and training of the present weights, in turn with what they came from."""
         about = {key: self.description_[key] for key in ("name", "version")}
         return {**about, **copy.deepcopy(self.description_["training"])}
+
+    def _check_pairs(self, pairs, preset):
+        """Refuse pairs that weights of the preset cannot be trained on."""
+
+    def _distilled(self):
+        return self.preset_.sampling.get("sampler") == "consistency"
+
+    def _network(self):
+        """The network itself, not what torch.compile wraps it in."""
+        return _bare(self.denoiser_.network)
+
+    def _copy_denoiser(self):
+        """A denoiser of its own with the present weights, on the CPU."""
+        with torch.random.fork_rng(devices=[]):
+            denoiser = _new_denoiser(self.preset_)
+        denoiser.network.load_state_dict(self._network().state_dict())
+        return denoiser
 
     def _ready(self):
         """Backend with the network on it."""

@@ -1,8 +1,8 @@
 """Samplers: plain functions that carry noise to a sample with a denoiser.
 
 Most of them solve dx/dsigma = (x - D(x; sigma)) / sigma (V24 eq. 24) over given noise levels. The
-ancestral sampler of DDPM draws new noise in every step; what draws it is an argument, so that every
-sample keeps a random stream of its own.
+ancestral sampler of DDPM and that of distilled weights draw new noise in every step; what draws it
+is an argument, so that every sample keeps a random stream of its own.
 """
 
 import torch
@@ -11,9 +11,12 @@ __all__ = [
     "SAMPLERS",
     "STOCHASTIC_SAMPLERS",
     "get_sampler",
+    "network_calls",
+    "sample_consistency",
     "sample_ddim",
     "sample_ddpm",
     "sample_dpmpp_2m",
+    "sample_dpmpp_3m",
     "sample_euler",
     "sample_heun",
 ]
@@ -112,6 +115,77 @@ def sample_dpmpp_2m(denoiser, x, sigmas, *, callback=None):
     return x
 
 
+def sample_dpmpp_3m(denoiser, x, sigmas, *, callback=None):
+    """Third-order multistep DPM-Solver++ (Lu et al. 2022): one network call a step.
+
+    In lambda = -ln sigma the flow is dx/dlambda = D - x. Over a step h the estimate is taken as
+    the parabola through this one and the last two, for which that equation has an exact solution.
+    The first step knows one estimate and the second two, and they are of first and second order:
+    at high noise, where the estimate hardly changes, this does not show.
+
+    Parameters
+    ----------
+    denoiser : callable
+        ``denoiser(x, sigma)`` gives the noise-free estimate.
+    x : `torch.Tensor`
+        Gaussian noise of standard deviation ``sigmas[0]``.
+    sigmas : `torch.Tensor`
+        Shape (N + 1,): decreasing levels, the last one 0.
+    callback : callable or None, optional
+        Called as ``callback(step)`` after each step.
+
+    Returns
+    -------
+    x : `torch.Tensor`
+        The sample.
+    """
+    estimates, steps = [], []
+    for i, (sigma, following) in enumerate(_steps(sigmas)):
+        estimates = [denoiser(x, sigma), *estimates[:2]]
+        if following == 0:
+            x = estimates[0]
+        else:
+            steps = [torch.log(sigma / following), *steps[:2]]
+            kept = following / sigma
+            x = kept * x + (1 - kept) * estimates[0] + _curved_part(estimates, steps)
+        _report(callback, i)
+    return x
+
+
+def sample_consistency(denoiser, x, sigmas, *, noise, callback=None):
+    """Multistep sampler of a consistency model (Song et al. 2023, algorithm 1): one call a step.
+
+    Such a denoiser does not estimate the mean of all noise-free images behind ``x``, but the one at
+    the end of the flow through ``x`` (V24 eq. 24): one call gives a sample. More calls mend what it
+    gets wrong: noise of the next level is added to the sample, and the denoiser called again.
+
+    Parameters
+    ----------
+    denoiser : callable
+        ``denoiser(x, sigma)`` gives the end of the flow; of distilled weights.
+    x : `torch.Tensor`
+        Gaussian noise of standard deviation ``sigmas[0]``.
+    sigmas : `torch.Tensor`
+        Shape (N + 1,): decreasing levels, the last one 0.
+    noise : callable
+        ``noise()`` gives standard normal numbers of the shape of ``x``, each sample's from its own
+        stream.
+    callback : callable or None, optional
+        Called as ``callback(step)`` after each step.
+
+    Returns
+    -------
+    x : `torch.Tensor`
+        The sample.
+    """
+    for i, (sigma, following) in enumerate(_steps(sigmas)):
+        x = denoiser(x, sigma)
+        if following > 0:
+            x = x + following * noise()
+        _report(callback, i)
+    return x
+
+
 def sample_ddim(denoiser, x, sigmas, *, eta=0.0, noise=None, callback=None):
     """DDIM of Song et al. (2021), arXiv:2010.02502 eq. 12: one network call a step.
 
@@ -196,10 +270,12 @@ SAMPLERS = {
     "heun": sample_heun,
     "euler": sample_euler,
     "dpmpp-2m": sample_dpmpp_2m,
+    "dpmpp-3m": sample_dpmpp_3m,
     "ddim": sample_ddim,
     "ddpm": sample_ddpm,
+    "consistency": sample_consistency,
 }
-STOCHASTIC_SAMPLERS = frozenset({"ddpm"})
+STOCHASTIC_SAMPLERS = frozenset({"ddpm", "consistency"})
 
 
 def get_sampler(name):
@@ -207,15 +283,15 @@ def get_sampler(name):
 
     Parameters
     ----------
-    name : {"heun", "euler", "dpmpp-2m", "ddim", "ddpm"}
+    name : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm", "consistency"}
         Name, one of the keys of ``SAMPLERS``.
 
     Returns
     -------
     sampler : callable
         ``sampler(denoiser, x, sigmas, callback=None)``: `sample_heun`, `sample_euler`,
-        `sample_dpmpp_2m`, `sample_ddim` or `sample_ddpm`. Those of ``STOCHASTIC_SAMPLERS`` need
-        the keyword ``noise`` too.
+        `sample_dpmpp_2m`, `sample_dpmpp_3m`, `sample_ddim`, `sample_ddpm` or
+        `sample_consistency`. Those of ``STOCHASTIC_SAMPLERS`` need the keyword ``noise`` too.
 
     Raises
     ------
@@ -225,6 +301,49 @@ def get_sampler(name):
     if name not in SAMPLERS:
         raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
+
+
+def network_calls(name, n_steps):
+    """Count the network calls that one sample takes.
+
+    Parameters
+    ----------
+    name : str
+        Name of a sampler: see `get_sampler`.
+    n_steps : int
+        Steps N, 1 or more.
+
+    Returns
+    -------
+    calls : int
+        2 N - 1 for ``"heun"``, N for all others.
+
+    Raises
+    ------
+    ValueError
+        If there is no such sampler, or no step.
+    """
+    get_sampler(name)
+    if n_steps < 1:
+        raise ValueError(f"n_steps is {n_steps}; expected 1 or more")
+    return 2 * n_steps - 1 if name == "heun" else n_steps
+
+
+def _curved_part(estimates, steps):
+    """What the change of the estimate adds to a step of `sample_dpmpp_3m`.
+
+    The integrals of exp(s - h) s and exp(s - h) s^2 over s from 0 to h, each times its coefficient
+    of the line or parabola through the estimates at 0, -h_1 and -h_1 - h_2.
+    """
+    if len(estimates) == 1:
+        return 0.0
+    h, linear = steps[0], steps[0] + torch.expm1(-steps[0])
+    slope = (estimates[0] - estimates[1]) / steps[1]
+    if len(estimates) == 2:
+        return linear * slope
+    earlier = (estimates[1] - estimates[2]) / steps[2]
+    curvature = (slope - earlier) / (steps[1] + steps[2])
+    return linear * (slope + steps[1] * curvature) + (h**2 - 2 * linear) * curvature
 
 
 def _steps(sigmas):

@@ -84,6 +84,7 @@ def train_denoiser(
     sigma_mean=-1.2,
     sigma_std=1.2,
     noise_levels="log-normal",
+    loss=denoising_loss,
     ema_decay=None,
     seed=0,
     backend,
@@ -122,9 +123,11 @@ def train_denoiser(
         Largest learning rate of AdamW.
     sigma_mean, sigma_std : float, optional
         Mean and standard deviation of ln sigma.
-    noise_levels : {"log-normal", "ddpm"}, optional
-        Draw noise levels by `draw_sigmas`, or by `diffsky.diffusion.draw_ddpm_sigmas`, for which
-        mean and deviation do not matter.
+    noise_levels : {"log-normal", "ddpm"} or callable, optional
+        Draw noise levels by `draw_sigmas`, by `diffsky.diffusion.draw_ddpm_sigmas`, for which
+        mean and deviation do not matter, or by ``noise_levels(n, generator=stream)``.
+    loss : callable, optional
+        What is minimised, with the arguments of `denoising_loss`, which is the default.
     ema_decay : float or None, optional
         Decay of the moving average per step. None averages over the last 5 % of the steps: a
         longer window would still hold weights from before the learning rate fell.
@@ -175,7 +178,7 @@ def train_denoiser(
         denoiser,
         pairs,
         plan={"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate},
-        loss=denoising_loss,
+        loss=loss,
         levels=levels,
         seed=seed,
     )
@@ -253,6 +256,8 @@ def _make_trainer(where, steps, checkpoint_dir, checkpoint_every, callbacks, sho
 
 
 def _choose_levels(name, mean, std):
+    if callable(name):
+        return name
     if name == "log-normal":
         return functools.partial(draw_sigmas, mean=mean, std=std)
     if name != "ddpm":

@@ -70,7 +70,7 @@ def test_sample_does_not_depend_on_the_batch(draw, monkeypatch, size):
     torch.testing.assert_close(draw(5), reference, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", ["heun", "dpmpp-2m", "euler", "ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp-2m", "dpmpp-3m", "euler", "ddim", "ddpm"])
 def test_gaussian_posterior(cpu, sampler):
     mean = torch.linspace(-2, 3, 64).reshape(8, 8)
     deviation = torch.linspace(0.2, 1.5, 64).reshape(8, 8).T
@@ -87,12 +87,23 @@ def test_gaussian_posterior(cpu, sampler):
     pull = (targets.mean(dim=0) - mean) / deviation * n**0.5
     assert pull.abs().max() < 4.5
     ratio = targets.std(dim=0) / deviation
-    error = {"heun": 0.004, "dpmpp-2m": 0.004, "ddpm": 0.035}.get(sampler, 0.02)
+    error = {"heun": 0.004, "dpmpp-2m": 0.004, "dpmpp-3m": 0.004, "ddpm": 0.035}.get(sampler, 0.02)
     assert abs(ratio.mean() - 1) < 3 / (2 * n * 64) ** 0.5 + error
     assert (ratio - 1).abs().max() < 4.5 / (2 * n) ** 0.5 + error
     pulls = ((targets - mean) / deviation).reshape(n, 64)
     correlation = torch.corrcoef(pulls.T) - torch.eye(64)
     assert correlation.abs().max() < 5.5 / n**0.5
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_consistency_noise_does_not_depend_on_the_batch(draw, monkeypatch, size):
+    """A sample's own stream gives the noise of its second and later calls."""
+    plan = {**PLAN, "sampler": "consistency"}
+    reference = draw(5, sampling=plan)
+    monkeypatch.setattr(sampling, "fit_batch_size", lambda *_, **__: size)
+    torch.testing.assert_close(draw(4, sampling=plan), reference[:4], rtol=1e-5, atol=1e-3)
+    one = draw(1, sampling={**plan, "n_steps": 1})
+    assert (one - reference[:1]).abs().mean() > 0.01 * reference.std()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

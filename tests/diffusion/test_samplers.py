@@ -9,15 +9,15 @@ import torch
 from torch.testing import assert_close
 
 from diffsky.backend import draw_normal, sample_generator
-from diffsky.diffusion import SAMPLERS, edm_sigmas, get_sampler
+from diffsky.diffusion import SAMPLERS, edm_sigmas, get_sampler, network_calls
 from diffsky.diffusion.samplers import STOCHASTIC_SAMPLERS
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
 EYE = torch.eye(2, dtype=torch.float64)
 DETERMINISTIC = [name for name in SAMPLERS if name not in STOCHASTIC_SAMPLERS]
-ENOUGH_STEPS = {"euler": 1000, "heun": 60, "dpmpp-2m": 100, "ddim": 1000}
-ORDER = {"euler": 1, "heun": 2, "dpmpp-2m": 2, "ddim": 1}
+ENOUGH_STEPS = {"euler": 1000, "heun": 60, "dpmpp-2m": 100, "dpmpp-3m": 60, "ddim": 1000}
+ORDER = {"euler": 1, "heun": 2, "dpmpp-2m": 2, "dpmpp-3m": 3, "ddim": 1}
 
 
 def denoise(x, sigma):
@@ -40,10 +40,10 @@ def geometric_sigmas(n, sigma_max, sigma_min):
     return torch.logspace(0, 1, n + 1, base=sigma_min / sigma_max, dtype=torch.float64) * sigma_max
 
 
-def flow_error(name, n):
-    """Largest error of the flow between two levels, over a few starting points."""
-    start, end = 10.0, 0.1
-    x = torch.tensor([[3.0, 1.0], [-8.0, 5.0], [10.0, 10.0]], dtype=torch.float64)
+def flow_error(name, n, start=10.0):
+    """Largest error of the flow down to a level of 0.1, over a few starting points."""
+    end = 0.1
+    x = start * torch.tensor([[0.3, 0.1], [-0.8, 0.5], [1.0, 1.0]], dtype=torch.float64)
     result = SAMPLERS[name](denoise, x, geometric_sigmas(n, start, end))
     middle = root(COVARIANCE + end**2 * EYE, 0.5) @ root(COVARIANCE + start**2 * EYE, -0.5)
     return (result - (MEAN + (x - MEAN) @ middle.T)).abs().max().item()
@@ -78,7 +78,8 @@ def test_flow(name):
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_order_of_convergence(name):
-    errors = torch.tensor([flow_error(name, n) for n in (40, 80, 160)])
+    """From 80, where the estimate changes so little that the first steps count for nothing."""
+    errors = torch.tensor([flow_error(name, n, start=80.0) for n in (160, 320, 640)])
     orders = torch.log2(errors[:-1] / errors[1:])
     assert_close(orders, torch.full((2,), float(ORDER[name])), rtol=0, atol=0.2)
 
@@ -87,8 +88,13 @@ def test_heun_beats_euler_at_equal_cost():
     assert flow_error("heun", 40) < 0.15 * flow_error("euler", 80)
 
 
-@pytest.mark.parametrize(("name", "calls"), [("euler", 7), ("heun", 13), ("dpmpp-2m", 7)])
-def test_network_calls_and_callback(name, calls):
+def test_third_order_beats_second_at_equal_cost():
+    assert flow_error("dpmpp-3m", 24, 80.0) < 0.3 * flow_error("dpmpp-2m", 24, 80.0)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 7])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_network_calls_and_callback(name, n_steps):
     levels, steps = [], []
 
     def counted(x, sigma):
@@ -96,10 +102,40 @@ def test_network_calls_and_callback(name, calls):
         return denoise(x, sigma)
 
     x = torch.zeros(1, 2, dtype=torch.float64)
-    SAMPLERS[name](counted, x, edm_sigmas(7), callback=steps.append)
-    assert len(levels) == calls
+    noise = {"noise": lambda: torch.ones_like(x)} if name in STOCHASTIC_SAMPLERS else {}
+    SAMPLERS[name](counted, x, edm_sigmas(n_steps), callback=steps.append, **noise)
+    assert len(levels) == network_calls(name, n_steps)
     assert min(levels) > 0
-    assert steps == list(range(7))
+    assert steps == list(range(n_steps))
+
+
+def test_network_calls_by_hand():
+    assert [network_calls(name, 7) for name in ("euler", "heun", "dpmpp-3m")] == [7, 13, 7]
+    with pytest.raises(ValueError, match="n_steps is 0; expected 1 or more"):
+        network_calls("heun", 0)
+    with pytest.raises(ValueError, match="sampler is 'rk4'"):
+        network_calls("rk4", 3)
+
+
+def exact_consistency(x, sigma):
+    """The end of the flow through x, which distilled weights are to give."""
+    return exact_flow(x, float(sigma))
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 4])
+def test_consistency_model_samples_the_prior(n_steps):
+    """With the exact one any number of calls has the moments of the prior; a denoiser has not."""
+    name, stream = "consistency", sample_generator(5, 0)
+
+    def draw():
+        return torch.randn(8000, 2, generator=stream).double()
+
+    sigmas = edm_sigmas(n_steps, sigma_min=1.0)
+    samples = SAMPLERS[name](exact_consistency, 80 * draw(), sigmas, noise=draw)
+    assert_close(samples.mean(0), MEAN, rtol=0, atol=0.08)
+    assert_close(torch.cov(samples.T), COVARIANCE, rtol=0.1, atol=0)
+    narrow = SAMPLERS[name](denoise, 80 * draw(), sigmas, noise=draw)
+    assert torch.cov(narrow.T).trace() < 0.5 * COVARIANCE.trace()
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

@@ -1,0 +1,209 @@
+"""Consistency distillation: a denoiser learns to end its own sampling in one call.
+
+The flow of V24 eq. 24 carries every point (x, sigma) to one noise-free image. A consistency model
+f(x, sigma) gives that end at once (Song et al. 2023, arXiv:2303.01469). The preconditioning of a
+denoiser has the boundary condition f(x, 0) = x, so that the same network can become one.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from diffsky.diffusion.schedules import make_sigmas
+
+__all__ = ["ConsistencyLoss", "check_start", "consistency_loss", "weights_checksum"]
+
+DISTILLATION = {"steps": 2000, "learning_rate": 2e-4}
+RATIO = 1.5
+_CALLS = 2
+_AGAIN = 0.05  # level to which the second call adds noise, of the first
+_START = "distillation.json"
+
+
+def consistency_loss(denoiser, target, condition, sigma, noise, *, lower, teacher):
+    """Weighted distance of the ends that a consistency model gives to two points of one flow.
+
+    The second point is where one step of Heun's method with the teacher takes the first, and its
+    end counts as known (Song et al. 2023, algorithm 2). The weight is that of V24 eq. 22,
+    1 / sigma^2 + 1 / sigma_data^2.
+
+    Parameters
+    ----------
+    denoiser : `diffsky.diffusion.Denoiser`
+        The consistency model.
+    target : `torch.Tensor`
+        Shape (n, channels, ny, nx).
+    condition : `torch.Tensor` or None
+        Shape (n, condition channels, ny, nx).
+    sigma : `torch.Tensor`
+        Shape (n,): levels of the first points.
+    noise : `torch.Tensor`
+        Standard normal, the shape of ``target``.
+    lower : `torch.Tensor`
+        Shape (n,): levels of the second points. Where it is 0, this point is the end itself.
+    teacher : `diffsky.diffusion.Denoiser`
+        A denoiser, which estimates the mean of all noise-free images.
+
+    Returns
+    -------
+    loss : `torch.Tensor`
+        Mean over pixels.
+    """
+    level, below = sigma[:, None, None, None], lower[:, None, None, None]
+    x = target + level * noise
+    # Before the calls without gradient: autocast keeps the weights as it has cast them first.
+    end = denoiser(x, sigma, condition)
+    with torch.no_grad():
+        known = torch.where(lower > 0, lower, sigma)  # at level 0 no network is asked
+        slope = (x - teacher(x, sigma, condition)) / level
+        guess = x + (below - level) * slope
+        next_slope = (guess - teacher(guess, known, condition)) / known[:, None, None, None]
+        moved = x + (below - level) * (slope + next_slope) / 2
+        wanted = torch.where(below > 0, denoiser(moved, known, condition), guess)
+    weight = 1 / level**2 + 1 / denoiser.sigma_data**2
+    return (weight * (end - wanted) ** 2).mean()
+
+
+class ConsistencyLoss:
+    """`consistency_loss` on the range of levels that a teacher is sampled over.
+
+    The first levels are drawn evenly in ln sigma over that range, the second are ``ratio`` times
+    lower. From levels below ``ratio`` times the last one, the flow ends in the teacher's estimate,
+    as its own sampling does.
+
+    Parameters
+    ----------
+    teacher : `diffsky.diffusion.Denoiser`
+        Stays as it is.
+    sampling : dict
+        ``sampler``, ``n_steps`` (2 or more) and other keywords of `diffsky.diffusion.make_sigmas`
+        that the teacher is sampled with.
+    ratio : float, optional
+        Of the two levels, above 1.
+
+    Raises
+    ------
+    ValueError
+        If the teacher is sampled with fewer than two steps.
+    """
+
+    def __init__(self, teacher, sampling, *, ratio=RATIO):
+        levels = make_sigmas(**{k: v for k, v in sampling.items() if k != "sampler"})
+        if len(levels) < 3:
+            raise ValueError(f"sampling has {sampling['n_steps']} steps; expected 2 or more")
+        self.teacher, self.ratio = teacher.eval(), ratio
+        self.sigma_max, self.sigma_min = levels[0].item(), levels[-2].item()
+
+    def __call__(self, denoiser, target, condition, sigma, noise):
+        """Compute `consistency_loss`.
+
+        Parameters
+        ----------
+        denoiser : `diffsky.diffusion.Denoiser`
+            The consistency model.
+        target, condition, sigma, noise : `torch.Tensor`
+            As for `diffsky.diffusion.denoising_loss`.
+
+        Returns
+        -------
+        loss : `torch.Tensor`
+            Mean over pixels.
+        """
+        lower = sigma / self.ratio
+        return consistency_loss(
+            denoiser,
+            target,
+            condition,
+            sigma,
+            noise,
+            lower=torch.where(lower < self.sigma_min, 0, lower),
+            teacher=self.teacher.to(target.device),
+        )
+
+    def draw(self, n, *, generator):
+        """Draw the first levels.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        generator : `torch.Generator`
+            Stream on the CPU.
+
+        Returns
+        -------
+        sigmas : `torch.Tensor`
+            Shape (n,).
+        """
+        first, last = math.log(self.sigma_max), math.log(self.sigma_min)
+        return torch.exp(last + (first - last) * torch.rand(n, generator=generator))
+
+    def sampling(self):
+        """How the distilled weights are sampled.
+
+        Returns
+        -------
+        sampling : dict
+            ``sampler``, ``n_steps`` and levels. One step is a call at the highest level alone,
+            others have the rest between that and ``sigma_min``.
+        """
+        return {
+            "sampler": "consistency",
+            "n_steps": _CALLS,
+            "sigma_min": _AGAIN * self.sigma_max,
+            "sigma_max": self.sigma_max,
+        }
+
+
+def weights_checksum(network):
+    """Fingerprint of the weights of a network.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        Its state counts, as float32.
+
+    Returns
+    -------
+    checksum : str
+        SHA-256 in 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_start(folder, start):
+    """Note in a folder of checkpoints which weights are distilled, or check that it is these.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        None keeps no checkpoints.
+    start : dict
+        What the distillation starts from, with ``sha256``.
+
+    Raises
+    ------
+    ValueError
+        If the run in the folder started from other weights.
+    """
+    if folder is None:
+        return
+    path = Path(folder) / _START
+    if (Path(folder) / "last.ckpt").exists():
+        noted = json.loads(path.read_text()) if path.exists() else {}
+        if noted.get("sha256") != start["sha256"]:
+            raise ValueError(
+                f"the run in {folder} started from {noted.get('name', 'no distillation')!r}, "
+                f"sha256 {str(noted.get('sha256'))[:12]}; these are {start['name']!r}, sha256 "
+                f"{start['sha256'][:12]}: load those weights, or take another checkpoint_dir"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(start) + "\n")
