@@ -13,6 +13,7 @@ sampling alone. Every field is stored in OUTPUT when it is done, and is not made
 import json
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,18 +70,27 @@ def as_pair(item):
     )
 
 
-def evaluate(output, pairs, weights, sampler, n_steps, options):
+def load(row, options, *, grid):
+    """Weights with the sampler of a row, on other levels than theirs where a grid is given."""
+    weights, sampler, n_steps = row
+    options = {"sampler": sampler, "n_steps": n_steps, **options}
+    deconvolver = TimedDeconvolver.from_pretrained(weights, **options)
+    sampling = {**deconvolver.preset_.sampling, **grid}
+    deconvolver.preset_ = replace(deconvolver.preset_, sampling=sampling)
+    return deconvolver
+
+
+def evaluate(output, pairs, deconvolver, n_samples):
     """Results and seconds of one row, from what is stored and what is missing."""
-    deconvolver = TimedDeconvolver.from_pretrained(
-        weights, sampler=sampler, n_steps=n_steps, **options["where"]
-    )
-    n_samples = options["n_samples"]
-    plan = {**deconvolver.sampling_plan(), "weights": str(weights), "n_samples": n_samples}
-    row = output / f"{sampler}-{n_steps}"
-    stored = StoredResults(row / "fields", {**plan, "seed": SEED})
-    log = row / "seconds.json"
+    plan = deconvolver.sampling_plan()
+    folder = output / "-".join(f"{value}" for value in plan.values())
+    weights = deconvolver.description_
+    plan |= {"weights": weights["name"], "sha256": weights.get("sha256"), "n_samples": n_samples}
+    stored = StoredResults(folder / "fields", {**plan, "seed": SEED})
+    log = folder / "seconds.json"
     seconds = json.loads(log.read_text()) if log.exists() else {}
-    for number, pair in enumerate(tqdm(pairs, desc=f"{sampler} {n_steps}", disable=None)):
+    title = f"{plan['sampler']} {plan['n_steps']}"
+    for number, pair in enumerate(tqdm(pairs, desc=title, disable=None)):
         if ("", number) in stored:
             continue
         result = evaluate_pair(
@@ -88,7 +98,9 @@ def evaluate(output, pairs, weights, sampler, n_steps, options):
             strategies=[STRATEGY], progress=False,
         )  # fmt: skip
         seconds[str(number)] = deconvolver._seconds
-        log.write_text(json.dumps(seconds))
+        fresh = log.with_suffix(".new")
+        fresh.write_text(json.dumps(seconds))
+        fresh.replace(log)
         stored.write(result)
     results = [one for one in stored.read() if one.number < len(pairs)]
     return results, np.median([seconds[str(one.number)] for one in results])
@@ -126,26 +138,30 @@ def line(results, thresholds, reference, second):
 @click.option("--fields", default=100, show_default=True, help="Fast fields.")
 @click.option("--samples", default=20, show_default=True)
 @click.option("--steps", default=STEPS, show_default=True, multiple=True, help="Of each sampler.")
+@click.option("--grid", multiple=True, metavar="NAME=VALUE", help="sigma_min, sigma_max, rho.")
 @click.option("--device", default=None)
-def main(output, weights, distilled, fields, samples, steps, device):
+def main(output, weights, distilled, fields, samples, steps, grid, device):
     """Print the table of network calls, and keep what it is made of in OUTPUT."""
     warnings.simplefilter("ignore", DiffskyWarning)
     pairs = [as_pair(item) for item in tqdm(fast_fields(fields, SEED), "fields", fields)]
-    options = {"n_samples": samples, "where": {"device": device}}
+    levels = {name: float(value) for name, value in (entry.split("=") for entry in grid)}
     rows = [(weights, *REFERENCE), *((weights, name, n) for name in SAMPLERS for n in steps)]
     rows += [(distilled, "consistency", n) for n in DISTILLED_STEPS] if distilled else []
     print(f"weights {weights}, distilled {distilled}, {samples} samples, seed {SEED}")
+    print(f"levels of all rows but the first: {levels or 'those of the weights'}")
     thresholds = reference = None
-    for which, sampler, n_steps in rows:
-        results, second = evaluate(output, pairs, which, sampler, n_steps, options)
+    for row in rows:
+        known = {} if reference is None else levels
+        deconvolver = load(row, {"device": device}, grid=known)
+        results, second = evaluate(output, pairs, deconvolver, samples)
         if reference is None:
             report = make_report(results, validation=results, radii=(0.5,))
             thresholds = report.settings["thresholds"]
             reference = f1(results, STRATEGY, thresholds[STRATEGY])
             print(f"{len(pairs)} fast fields, thresholds {thresholds}\n{COLUMNS}")
-        calls = network_calls(sampler, n_steps)
-        row = line(results, thresholds, reference, second)
-        print(f"{sampler:<12}{n_steps:>6}{calls:>6}{row}", flush=True)
+        _, sampler, n_steps = row
+        text = line(results, thresholds, reference, second)
+        print(f"{sampler:<12}{n_steps:>6}{network_calls(sampler, n_steps):>6}{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -329,7 +329,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
 
     def _check_pairs(self, pairs, preset):
         if pairs.scale != preset.scale:
-            raise ValueError(f"pairs have {pairs.scale}; the preset has {preset.scale}")
+            raise ValueError(f"pairs have {pairs.scale}; preset {self.preset!r} has {preset.scale}")
 
     def _prepare(self, dirty, **observation):
         fitted = self._fitted()

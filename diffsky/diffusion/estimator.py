@@ -98,8 +98,7 @@ class DiffusionEstimator:
         pairs : object
             As for ``fit``: of the kind that the weights were trained on.
         steps : int or None, optional
-            Optimizer steps, each of which takes about twice the time of one of ``fit``. None takes
-            2000.
+            Optimizer steps, each with about twice the work of one of ``fit``. None takes 2000.
         batch_size : int or None, optional
             Pairs a step; None takes the preset's.
         learning_rate : float or None, optional

@@ -92,6 +92,10 @@ def test_third_order_beats_second_at_equal_cost():
     assert flow_error("dpmpp-3m", 24, 80.0) < 0.3 * flow_error("dpmpp-2m", 24, 80.0)
 
 
+def test_third_order_extrapolates_too_far_in_long_steps():
+    assert flow_error("dpmpp-3m", 5, 80.0) > 3 * flow_error("dpmpp-2m", 5, 80.0)
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 7])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_network_calls_and_callback(name, n_steps):
