@@ -12,6 +12,7 @@ __all__ = [
     "find_stores",
     "format_summary",
     "read_validation",
+    "save_calibrated",
     "write_evaluation",
 ]
 
@@ -126,7 +127,7 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
     return [one for one in stored.read() if (one.group, one.number) in wanted], stored.settings
 
 
-def write_evaluation(results, settings, output, *, validation):
+def write_evaluation(results, settings, output, *, validation, recalibration=None):
     """Write the report of results.
 
     Parameters
@@ -138,7 +139,10 @@ def write_evaluation(results, settings, output, *, validation):
     output : path-like
         Folder of the report, which may have one of an earlier run.
     validation : path-like or None
-        Folder of an earlier report, which gives thresholds and recalibration.
+        Folder of an earlier report, which gives thresholds and, for weights that have none, a
+        recalibration.
+    recalibration : `~diffsky.catalog.Recalibration` or None, optional
+        That of the weights.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def write_evaluation(results, settings, output, *, validation):
     others = None if validation is None else read_validation(validation)
     if validation is not None:
         settings = {**settings, "validation": str(validation)}
-    report = make_report(results, validation=others, settings=settings)
+    report = make_report(results, validation=others, recalibration=recalibration, settings=settings)
     with product_folder(output, overwrite=True) as stage:
         write_report(report, stage)
     return report
@@ -183,8 +187,10 @@ def read_validation(path):
     return results
 
 
-def check_output(output, *, overwrite):
-    """Refuse a folder that has something else than an evaluation in it."""
+def check_output(output, *, overwrite, weights=None):
+    """Refuse folders that have something else than an evaluation, or weights already."""
+    if weights is not None and (Path(weights) / "description.json").exists() and not overwrite:
+        raise click.ClickException(f"{weights} holds weights; pass --overwrite to replace them")
     folder = Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise click.ClickException(f"{folder} is a file; expected a folder, or nothing")
@@ -194,6 +200,35 @@ def check_output(output, *, overwrite):
             f"{folder} is not empty and has no results of diffsky evaluate; expected an empty "
             "folder or none, or --overwrite"
         )
+
+
+def save_calibrated(deconvolver, report, store, folder, *, overwrite):
+    """Save weights with the recalibration of a report.
+
+    Parameters
+    ----------
+    deconvolver : `~diffsky.DiffusionDeconvolver`
+        Those that were evaluated; gets the recalibration.
+    report : `~diffsky.evaluation.EvaluationReport`
+        What was found.
+    store : path-like
+        The pairs it is about, to be named as the prior.
+    folder : path-like
+        For the weights.
+    overwrite : bool
+        Whether weights there are replaced.
+
+    Raises
+    ------
+    click.ClickException
+        If nothing was detected.
+    """
+    from dataclasses import replace
+
+    if report.recalibration is None:
+        raise click.ClickException("nothing was detected: there is nothing to recalibrate with")
+    found = replace(report.recalibration, prior=Path(store).name)
+    deconvolver.calibrate(found).save(folder, overwrite=overwrite)
 
 
 def format_summary(report):

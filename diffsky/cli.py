@@ -19,6 +19,7 @@ from diffsky._evaluate_command import (
     find_stores,
     format_summary,
     read_validation,
+    save_calibrated,
     write_evaluation,
 )
 from diffsky._simulate_command import draw_pairs, make_setup, setup_options
@@ -236,10 +237,17 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
     type=click.Path(exists=True, file_okay=False),
     help="Folder of a report on other pairs, which gives thresholds and recalibration.",
 )
+@click.option(
+    "--calibrate",
+    type=click.Path(file_okay=False),
+    help="Folder for the weights with a recalibration of reliabilities fitted to these pairs.",
+)
 @click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace results of other weights or options.")
-def _evaluate(store, weights, output, n_samples, seed, n, validation, device, precision, overwrite):
+def _evaluate(
+    store, weights, output, n_samples, seed, n, validation, calibrate, device, precision, overwrite
+):
     """Measure how good weights are on the simulated pairs in the folder STORE.
 
     STORE is what diffsky simulate made, or a folder of such as a sweep makes it. The folder gets
@@ -249,7 +257,7 @@ def _evaluate(store, weights, output, n_samples, seed, n, validation, device, pr
     """
     step = _start(f"diffsky evaluate {store} with seed {seed}")
     with _plain_warnings():
-        check_output(output, overwrite=overwrite)
+        check_output(output, overwrite=overwrite, weights=calibrate)
         if validation is not None:
             read_validation(validation)  # refused now rather than after the sampling
         stores = find_stores(store)
@@ -266,7 +274,13 @@ def _evaluate(store, weights, output, n_samples, seed, n, validation, device, pr
         if not results:
             raise click.ClickException(f"no pair of {store} can be evaluated")
         step("making the report")
-        report = write_evaluation(results, settings, output, validation=validation)
+        known = deconvolver.recalibration(n_samples=n_samples)
+        report = write_evaluation(
+            results, settings, output, validation=validation, recalibration=known
+        )
+        if calibrate is not None:
+            save_calibrated(deconvolver, report, store, calibrate, overwrite=overwrite)
+            step(f"weights with a recalibration are in {calibrate}")
     click.echo(format_summary(report))
     click.echo(f"\nWritten to {output}: see {Path(output) / 'report.html'}")
     step("done")

@@ -1,6 +1,7 @@
 """diffsky evaluate: what it refuses, what it writes, and that it goes on where it stopped."""
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -68,7 +69,7 @@ def _quick_report(monkeypatch):
 
 @pytest.fixture
 def evaluate(store, weights):
-    def run(output, *options, pairs=store, n_samples=3):
+    def run(output, *options, pairs=store, n_samples=3, weights=weights):
         words = [
             "evaluate", pairs, "--weights", weights, "--output", output, "--n-samples", n_samples,
             "--device", "cpu", *options,
@@ -171,6 +172,31 @@ def test_validation_gives_thresholds(evaluate, tmp_path):
     settings = Table.read(tmp_path / "two" / "summary.ecsv").meta["settings"]
     assert settings["validation"] == str(tmp_path / "one")
     assert settings["thresholds"]["matched filter"] != 4.0
+
+
+@pytest.mark.filterwarnings("always::diffsky.DiffskyWarning")
+def test_weights_get_a_recalibration_and_the_next_report_has_it(evaluate, tmp_path):
+    result = evaluate(tmp_path / "one", "--calibrate", tmp_path / "new")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: the recalibration was fitted to" in result.stderr
+    about = json.loads((tmp_path / "new" / "description.json").read_text())["recalibration"]
+    assert (about["n_samples"], about["n_fields"], about["prior"]) == (3, N_PAIRS, "store")
+    assert about == {
+        **json.loads((tmp_path / "one" / "recalibration.json").read_text()),
+        "prior": "store",
+        "sampling": about["sampling"],
+    }
+    diagram = Table.read(tmp_path / "one" / "reliability.ecsv")
+    assert not any(diagram["recalibrated"])
+    again = evaluate(tmp_path / "two", weights=tmp_path / "new")
+    assert again.exit_code == 0, again.stderr
+    diagram = Table.read(tmp_path / "two" / "reliability.ecsv")
+    assert any(diagram["recalibrated"])
+    assert "store" in diagram.meta["settings"]["recalibration"]["median"]
+    full = evaluate(tmp_path / "three", "--calibrate", tmp_path / "new")
+    assert full.exit_code == 1
+    assert "holds weights; pass --overwrite" in full.stderr
+    assert not (tmp_path / "three").exists()
 
 
 @pytest.mark.filterwarnings("always::diffsky.DiffskyWarning")

@@ -27,6 +27,10 @@ from .matching import (
     match_pixels,
     score_catalogs,
 )
+from .recalibration import (
+    IsotonicRecalibration,
+    Recalibration,
+)
 from .table import (
     SourceFlag,
     check_catalog,
@@ -36,7 +40,9 @@ from .table import (
 )
 
 __all__ = [
+    "IsotonicRecalibration",
     "Matches",
+    "Recalibration",
     "Scores",
     "SourceFlag",
     "aggregate_detections",

@@ -44,7 +44,8 @@ _SCHEMA = {
     "minor": ("f", u.arcsec, "Minor axis (FWHM) without the beam"),
     "pa": ("f", u.deg, "Position angle of the major axis, east of north, 0 to 180"),
     "position_err": ("f", u.arcsec, "Standard deviation of one coordinate"),
-    "reliability": ("f", None, "Share of the posterior samples with the source"),
+    "reliability": ("f", None, "Share of the posterior samples with the source, recalibrated"),
+    "share": ("f", None, "Share of the posterior samples with the source"),
     "n_detections": ("i", None, "Posterior samples with the source"),
     "flags": ("i", None, "1 edge, 2 blended, 4 near bright, 8 out of range, 16 unreliable"),
 }
@@ -74,7 +75,8 @@ def source_table(
         Columns x, y (0-based pixels of ``wcs``), flux, flux_err, flux_lower, flux_upper
         (plain numbers in ``flux_unit``), major, minor (FWHM, pixels), pa (deg, from +x
         towards +y), position_err (pixels), reliability, n_detections, flags, as from
-        `diffsky.catalog.aggregate_detections`; other columns are ignored.
+        `diffsky.catalog.aggregate_detections`, and share, which is the reliability where it is
+        missing; other columns are ignored.
     wcs : astropy.wcs.WCS
         Celestial WCS of the pixels, with square pixels.
     beam : radio_beam.Beam
@@ -101,8 +103,8 @@ def source_table(
         The catalogue, one row per source in the order given: id, sky_centroid,
         x_centroid, y_centroid, flux, flux_err, flux_lower, flux_upper (Jy), peak
         (Jy/beam), snr, major, minor (arcsec), pa (deg), position_err (arcsec),
-        reliability, n_detections, flags (`SourceFlag`; the bit 4 is set here, for sources
-        within two beams of one ten times brighter).
+        reliability, share, n_detections, flags (`SourceFlag`; the bit 4 is set here, for
+        sources within two beams of one ten times brighter).
 
     Raises
     ------
@@ -145,6 +147,7 @@ def source_table(
         "pa": pa,
         "position_err": columns["position_err"] * scale,
         "reliability": columns["reliability"],
+        "share": columns["share"],
         "n_detections": columns["n_detections"].astype(int),
         "flags": columns["flags"].astype(int) | _near_bright_flag(columns, beam, scale),
     }
@@ -269,7 +272,9 @@ def _plain_columns(sources):
     missing = [name for name in names if name not in sources.colnames]
     if missing:
         raise ValueError(f"sources lack the columns {', '.join(missing)}")
-    return {name: np.asarray(sources[name], dtype=float) for name in names}
+    columns = {name: np.asarray(sources[name], dtype=float) for name in names}
+    share = "share" if "share" in sources.colnames else "reliability"
+    return {**columns, "share": np.asarray(sources[share], dtype=float)}
 
 
 def pixel_scale(wcs):

@@ -9,7 +9,13 @@ from diffsky.deconvolution.many_images import check_images, predict_images
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.presets import Preset, get_preset
 from diffsky.deconvolution.psf_checks import has_pedestal, load_matching_psf
-from diffsky.deconvolution.reconstruction import make_catalog, make_cube, make_sky
+from diffsky.deconvolution.recalibrating import RecalibratedEstimator
+from diffsky.deconvolution.reconstruction import (
+    make_catalog,
+    make_cube,
+    make_sky,
+    radius_in_beams,
+)
 from diffsky.deconvolution.residual import residual_image, residual_statistics
 from diffsky.deconvolution.reweighting import reweight
 from diffsky.deconvolution.sampling import draw_samples
@@ -19,7 +25,7 @@ from diffsky.diffusion.estimator import DiffusionEstimator
 __all__ = ["DiffusionDeconvolver"]
 
 
-class DiffusionDeconvolver(DiffusionEstimator):
+class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
     """Sky model and source catalogue from a dirty image, by conditional diffusion.
 
     Parameters
@@ -45,7 +51,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
     preset_ : `diffsky.deconvolution.presets.Preset`
         What it was trained with.
     description_ : dict
-        Name, version, training and figures of merit of the weights.
+        Name, version, training and figures of merit of the weights, and their recalibration.
 
     Examples
     --------
@@ -181,6 +187,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         seed=None,
         radius=0.5,
         min_reliability=0.1,
+        calibrated=True,
         regions=None,
         psf=None,
         client=None,
@@ -204,7 +211,10 @@ class DiffusionDeconvolver(DiffusionEstimator):
             Detections in several samples within this distance are one source; a number is in
             beams (geometric mean FWHM), an angle is an angle.
         min_reliability : float, optional
-            Sources in a smaller share of the samples are not listed.
+            Sources with a smaller reliability are not listed.
+        calibrated : bool, optional
+            Recalibrate the reliabilities where the weights have a recalibration that fits (see
+            `calibrate`). Otherwise, and with False, a reliability is the share of the samples.
         regions : `regions.Region`, `regions.Regions` or None, optional
             List sources inside these alone.
         psf : array, CCDData, path or None, optional
@@ -226,7 +236,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         sky : `astropy.nddata.CCDData`
             Shape (ny, nx), Jy/pix, true sky at the resolution of the target kernel (0.4 beam),
             with the standard deviation over the samples, the mask, and in ``meta`` the beam,
-            rms, kernel, weights, seed and sampler.
+            rms, kernel, weights, seed and sampler, and which recalibration was used.
         catalog : `astropy.table.QTable`
             See `diffsky.catalog.source_table`.
 
@@ -242,6 +252,7 @@ class DiffusionDeconvolver(DiffusionEstimator):
         check_strategy(strategy)
         seed = self._check_run(n_samples, seed)
         run = {"n_samples": n_samples, "strategy": strategy, "seed": seed, "psf": psf}
+        run["calibrated"] = calibrated
         search = {"radius": radius, "min_reliability": min_reliability, "regions": regions}
         if isinstance(dirty, (list, tuple)):
             options = {**run, **search, **observation}
@@ -344,9 +355,13 @@ class DiffusionDeconvolver(DiffusionEstimator):
         """The observation, what the sky's ``meta`` shall hold, and options of the catalogue."""
         prepared = self._prepare(dirty, **observation)
         seed, n_samples, strategy = (run[name] for name in ("seed", "n_samples", "strategy"))
-        meta = {**self._meta(prepared, seed, n_samples), "strategy": strategy}
+        near = radius_in_beams(search["radius"], prepared.image.meta["beam"])
+        curve, about = self._choose_curve(strategy, n_samples, near, run["calibrated"])
+        meta = self._meta(prepared, seed, n_samples)
+        meta |= {"strategy": strategy, "recalibration": about}
         trained_snr = self._trained_snr() if run["psf"] is None else np.inf
         options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta, **search}
+        options["recalibration"] = curve
         # An empty sky first: what is wrong with the options shows before the network runs.
         make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
         return prepared, meta, options

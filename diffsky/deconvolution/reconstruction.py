@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from diffsky.catalog import SourceFlag, inside_regions, source_table
 from diffsky.deconvolution.strategies import find_sources, summarize_samples
 
-__all__ = ["make_catalog", "make_cube", "make_sky"]
+__all__ = ["make_catalog", "make_cube", "make_sky", "pixels_per_beam", "radius_in_beams"]
 
 _SKY_UNIT = u.Jy / u.pix
 
@@ -91,6 +91,7 @@ def make_catalog(
     min_reliability=0.1,
     trained_snr=np.inf,
     regions=None,
+    recalibration=None,
     meta=None,
 ):
     """List the sources of the samples.
@@ -111,11 +112,14 @@ def make_catalog(
         Detections within this are one source: in beams (geometric mean FWHM), or as an angle.
         Default 0.5.
     min_reliability : float, optional
-        Sources in a smaller share of the samples are not listed. Default 0.1.
+        Sources with a smaller reliability are not listed, 0 to 1. Default 0.1.
     trained_snr : float, optional
         Sources above this ``snr`` get the flag 8.
     regions : `regions.Region`, `regions.Regions` or None, optional
         List sources inside these alone.
+    recalibration : callable or None, optional
+        Function from the shares of samples to reliabilities, such as
+        `diffsky.catalog.IsotonicRecalibration`. None takes the shares.
     meta : dict or None, optional
         What the table's ``meta`` shall hold.
 
@@ -124,18 +128,21 @@ def make_catalog(
     catalog : `astropy.table.QTable`
         See `diffsky.catalog.source_table`.
     """
+    if not 0 <= min_reliability <= 1:
+        raise ValueError(f"min_reliability must be between 0 and 1, got {min_reliability!r}")
     image, grid = prepared.image, prepared.grid
     beam = image.meta["beam"]
-    if isinstance(radius, u.Quantity):
-        radius = (radius / np.sqrt(beam.major * beam.minor)).to_value(u.one)
     sources = find_sources(
         apparent,
         strategy,
-        radius=radius * (scale.pixels_per_beam or _pixels_per_beam(prepared)),
+        radius=radius_in_beams(radius, beam) * (scale.pixels_per_beam or pixels_per_beam(prepared)),
         mask=prepared.primary_beam_working <= 0,
-        min_reliability=min_reliability,
         root=scale.average_root,
     )
+    sources["share"] = sources["reliability"]
+    if recalibration is not None:
+        sources["reliability"] = recalibration(sources["share"])
+    sources = sources[sources["reliability"] >= min_reliability]
     if regions is not None:
         inside = inside_regions(regions, image.shape, image.wcs)
         x, y = grid.to_image_pixels(sources["x"], sources["y"])
@@ -170,11 +177,42 @@ def _spread(grid, sky):
     return np.sqrt(squares / max(1, len(sky) - 1))
 
 
-def _pixels_per_beam(prepared):
-    """Working pixels per geometric mean FWHM of a grid that does not follow the beam."""
+def radius_in_beams(radius, beam):
+    """Convert a radius.
+
+    Parameters
+    ----------
+    radius : float or `astropy.units.Quantity`
+        In beams (geometric mean FWHM), or an angle.
+    beam : `radio_beam.Beam`
+        The beam.
+
+    Returns
+    -------
+    radius : float
+        In beams.
+    """
+    if isinstance(radius, u.Quantity):
+        return float((radius / np.sqrt(beam.major * beam.minor)).to_value(u.one))
+    return radius
+
+
+def pixels_per_beam(prepared):
+    """Working pixels per geometric mean FWHM, whether the grid follows the beam or not.
+
+    Parameters
+    ----------
+    prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        The observation.
+
+    Returns
+    -------
+    pixels : float
+        Their number.
+    """
     beam = prepared.image.meta["beam"]
     pixel = prepared.image.meta["pixel_scale"] * prepared.grid.zoom
-    return (np.sqrt(beam.major * beam.minor) / pixel).to_value(u.one)
+    return float((np.sqrt(beam.major * beam.minor) / pixel).to_value(u.one))
 
 
 def _nearest(valid, place):

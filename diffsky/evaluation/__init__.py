@@ -29,7 +29,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "bootstrap_scores",
             "close_pairs",
             "flux_accuracy",
-            "normalized_flux",
             "position_accuracy",
             "scores_by_threshold",
             "share_by_snr",
@@ -43,7 +42,12 @@ __getattr__, __dir__, __all__ = lazy_names(
             "sbc_ranks",
             "tarp_curve",
         ],
-        "recalibration": ["IsotonicRecalibration"],
+        "recalibration": [
+            "IsotonicRecalibration",
+            "Recalibration",
+            "fit_recalibration",
+            "recalibrate",
+        ],
         "reconstruction": [
             "mean_squared_error",
             "peak_snr",

@@ -26,8 +26,17 @@ def make_figures(tables):
     figures = {}
     for name, (draw, caption) in _FIGURES.items():
         if name in tables and len(tables[name]):
-            figures[name] = (_render(draw, tables[name]), caption)
+            figures[name] = (_render(draw, _together(tables[name], name)), caption)
     return figures
+
+
+def _together(table, name):
+    """The rows of all groups together, which a sweep has not."""
+    return table if name == "sweep" or "group" not in table.colnames else _of_group(table, "all")
+
+
+def _of_group(table, group):
+    return table[table["group"] == group]
 
 
 def _render(draw, table):
@@ -129,6 +138,27 @@ def _coverage(figure, table):
     axes.legend(fontsize=8)
 
 
+def _sweep(figure, table):
+    figure.set_size_inches(9, 5)
+    names = ("f1_ratio", "purity", "completeness", "ece", "coverage_68", "flux_bias")
+    labels = ("F1 / matched filter", "purity", "completeness", "calibration error",
+              "coverage of 68 %", "flux bias")  # fmt: skip
+    for axes, name, label in zip(figure.subplots(2, 3).flat, names, labels, strict=True):
+        for k, (method, rows) in enumerate(_by(table, "method")):
+            known = np.isfinite(rows["value"]).all()
+            x = rows["value"] if known else np.arange(len(rows))
+            error = rows[f"{name}_err"] if f"{name}_err" in rows.colnames else None
+            axes.errorbar(x, rows[name], error, fmt="o-", color=f"C{k}", ms=3, lw=1, label=method)
+            if name == "purity":
+                axes.plot(x, rows["mean_reliability"], "--", color=f"C{k}", lw=1)
+            if known and (x > 0).all():
+                axes.set_xscale("log")
+        axes.set(ylabel=label)
+        if name in ("f1_ratio", "coverage_68", "flux_bias"):
+            axes.axhline({"f1_ratio": 1, "coverage_68": 0.68}.get(name, 0), **_IDENTITY)
+    figure.axes[0].legend(fontsize=6)
+
+
 def _ranks(figure, table):
     groups = list(_by(table, "quantity"))
     for axes, (name, rows) in zip(
@@ -174,6 +204,9 @@ _FIGURES = {
     "position": (_position, "Position errors of matched sources, and the least that noise allows."),
     "pairs": (_pairs, "Pairs of true sources that are each other's nearest: share with a "
               "detection for each."),
+    "sweep": (_sweep, "Figures of merit against what the groups vary: F1 over that of the matched "
+              "filter, purity (points) and mean reliability (dashed), completeness, calibration "
+              "error, coverage of the 68 % interval, and flux bias."),
     "ranks": (_ranks, "Ranks of the truth among the posterior samples, which are flat where these "
               "are samples of the posterior. The band is two standard deviations wide on either "
               "side."),

@@ -18,6 +18,7 @@ figure { margin: 1.5em 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 _TITLES = {
     "summary": "Summary",
+    "sweep": "Sweep",
     "scores": "Threshold",
     "completeness": "Completeness",
     "purity": "Purity",
@@ -30,7 +31,7 @@ _TITLES = {
     "ranks": "Posterior samples: ranks",
     "tarp": "Posterior samples: TARP",
 }
-_OPEN = ("summary", "posterior")
+_OPEN = ("summary", "sweep", "posterior")
 
 
 def make_page(tables, figures, settings, *, title="diffsky: evaluation"):

@@ -35,7 +35,7 @@ BRIGHT = 5.0  # the S/N from which on the summary has flux bias and position err
 _RELIABILITIES = np.arange(0.1, 0.975, 0.05) - 1e-3
 _SIGNALS = np.arange(3.0, 8.1, 0.25)
 # Below these differences the quantities of posterior samples mean nothing.
-_DITHER = {"number of sources": 0.5, "pixel values": 0.1}
+_DITHER = {"total flux": 0.1, "number of sources": 0.5, "pixel values": 0.1}
 _LEAST_FIELDS = 2
 
 

@@ -7,10 +7,11 @@ from diffsky.catalog.matched_filter import matched_filter
 from diffsky.catalog.matching import match_pixels
 from diffsky.catalog.table import pixel_scale
 from diffsky.deconvolution.observation import prepare_observation
-from diffsky.deconvolution.reconstruction import make_catalog
+from diffsky.deconvolution.reconstruction import make_catalog, pixels_per_beam
 from diffsky.deconvolution.strategies import STRATEGIES
-from diffsky.evaluation.localization import normalized_flux
+from diffsky.evaluation.injected_flux import normalized_injected_flux
 from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
+from diffsky.simulation._working_pair import working_truth
 
 __all__ = ["MATCHED_FILTER", "N_CELLS", "SINGLE_RUN", "evaluate_pair", "field_seed"]
 
@@ -19,7 +20,6 @@ SINGLE_RUN = "single run"
 N_CELLS = 16
 _LEAST_SIGNAL = 3.0
 _RADIUS = 0.5  # of a source in the samples, beams, as for `predict`
-_SAME_KERNEL = 0.02
 
 
 def evaluate_pair(
@@ -37,8 +37,9 @@ def evaluate_pair(
     """Look for the sources of a pair with every strategy, and with a matched filter.
 
     The samples are drawn once, and the catalogue of each strategy is the one that
-    `~diffsky.DiffusionDeconvolver.predict` makes with the seed `field_seed`. The matched filter
-    has the true PSF.
+    `~diffsky.DiffusionDeconvolver.predict` makes with the seed `field_seed` and
+    ``calibrated=False``: scores are shares of samples, to which `recalibrate` applies what
+    recalibration the weights have. The matched filter has the true PSF.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def evaluate_pair(
         measurement: ``"total flux"``, the sum of the apparent sky over the rms; ``"number of
         sources"``, how many are detected; ``"pixel values"``, the sums over the 16 cells of about
         one beam that are brightest in the dirty image, apparent flux over the rms, brightest
-        first. The last is left out where the true sky has another resolution than the samples.
+        first. The true sky is drawn from the list of sources at the resolution of the samples.
+        The last quantity is left out of fields too small for so many cells.
 
     Raises
     ------
@@ -194,13 +196,14 @@ def _truth(pair, prepared, centre):
     flux = sources["flux"].to_value(u.Jy)
     size = tuple(sources[name].to_value(u.arcsec) for name in ("major", "minor"))
     beam = prepared.image.meta["beam"]
-    axes = (beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec))
-    snr = normalized_flux(flux * gain, prepared.rms[rows, columns], beam=axes, size=size)
+    rms = prepared.rms[rows, columns] * u.Jy / u.beam
+    axes = (sources["major"], sources["minor"])
+    snr = normalized_injected_flux(sources["flux"] * gain, *axes, rms=rms, beam=beam)
     return TrueSources(*offsets(sources, centre), flux, snr, np.sqrt(size[0] * size[1]))
 
 
 def _posterior(pair, prepared, apparent, singles, scale):
-    true = prepared.grid.to_working(pair.sky.data) * prepared.grid.zoom**2
+    true, _ = working_truth(pair.sources, prepared, scale, points=True)
     gain = prepared.primary_beam_working
     true = true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
     count = len(_catalog_of(prepared, true, scale))
@@ -211,11 +214,9 @@ def _posterior(pair, prepared, apparent, singles, scale):
             np.array([[float(len(single))] for single in singles]),
         ),
     }
-    wanted = scale.kernel_beams * _beam(prepared.image)
-    kernel = u.Quantity(pair.sky.meta["kernel_fwhm"]).to_value(u.arcsec)
-    size = max(1, round(_beam(prepared.image) / _working_pixel(prepared)))
+    size = max(1, round(pixels_per_beam(prepared)))
     cells = _bright_cells(prepared, size)
-    if abs(kernel - wanted) <= _SAME_KERNEL * wanted and len(cells) == N_CELLS:
+    if len(cells) == N_CELLS:
         posterior["pixel values"] = tuple(
             _cells(sky, size)[..., cells].astype(float) for sky in (true, apparent)
         )
@@ -236,10 +237,6 @@ def _cells(images, size):
     cut = images[..., : ny * size, : nx * size]
     sums = cut.reshape(*images.shape[:-2], ny, size, nx, size).sum(axis=(-3, -1))
     return sums.reshape(*images.shape[:-2], ny * nx)
-
-
-def _working_pixel(prepared):
-    return pixel_scale(prepared.image.wcs) * prepared.grid.zoom
 
 
 def _centre(image):

@@ -1,9 +1,7 @@
-"""Signal-to-noise of simulated sources, with units (D24 section 4.4)."""
+"""Signal-to-noise of simulated sources (D24 section 4.4)."""
 
 import astropy.units as u
 import numpy as np
-
-from diffsky.evaluation.localization import normalized_flux
 
 __all__ = ["normalized_injected_flux"]
 
@@ -13,8 +11,7 @@ def normalized_injected_flux(flux, major, minor, *, rms, beam):
 
     D24 section 4.4, after Bethermin et al. (2020): with the flux f, the FWHM s of the source and b
     of the beam, f / rms * b_min b_maj / (sqrt(b_min^2 + s_min^2) sqrt(b_maj^2 + s_maj^2)). For
-    axes that are parallel it is the peak of the source in the dirty image over the noise. This is
-    `diffsky.evaluation.normalized_flux` with units.
+    axes that are parallel it is the peak of the source in the dirty image over the noise.
 
     Parameters
     ----------
@@ -48,7 +45,8 @@ def normalized_injected_flux(flux, major, minor, *, rms, beam):
     _check_all(size[0], np.greater_equal, "major must be 0 arcsec or more")
     _check_all(size[1], np.greater_equal, "minor must be 0 arcsec or more")
     axes = [fwhm.to_value(u.arcsec) for fwhm in (beam.major, beam.minor)]
-    return normalized_flux(flux, noise, beam=axes, size=size)
+    major, minor = (b / np.hypot(b, s) for b, s in zip(axes, size, strict=True))
+    return flux / noise * major * minor
 
 
 def _check_all(values, compare, expected):

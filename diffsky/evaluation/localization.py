@@ -9,7 +9,6 @@ __all__ = [
     "bootstrap_scores",
     "close_pairs",
     "flux_accuracy",
-    "normalized_flux",
     "position_accuracy",
     "scores_by_threshold",
     "share_by_snr",
@@ -19,31 +18,6 @@ __all__ = [
 _FWHM = np.sqrt(8 * np.log(2))
 _ONE_SIGMA = 0.6826894921370859
 _MEDIAN_ERROR = np.sqrt(np.pi / 2)  # of the median of normal values, over that of the mean
-
-
-def normalized_flux(flux, rms, *, beam, size):
-    r"""Normalised injected flux of D24 section 4.4: the apparent peak over the noise.
-
-    .. math:: f = \frac{S}{\sigma} \frac{b_1 b_2}{\sqrt{b_1^2 + s_1^2} \sqrt{b_2^2 + s_2^2}}
-
-    Parameters
-    ----------
-    flux : array_like
-        Total apparent flux S (true flux times primary beam), shape (n,), Jy.
-    rms : array_like
-        Noise rms, Jy/beam.
-    beam : tuple of float
-        Major and minor FWHM of the beam.
-    size : tuple of array_like
-        Major and minor FWHM of the sources, each of shape (n,), in the unit of the beam.
-
-    Returns
-    -------
-    snr : `numpy.ndarray`
-        Shape (n,).
-    """
-    axes = [b / np.hypot(b, s) for b, s in zip(beam, size, strict=True)]
-    return np.asarray(flux) / rms * axes[0] * axes[1]
 
 
 def binomial_interval(n_success, n_trials, *, level=_ONE_SIGMA):
@@ -186,8 +160,8 @@ def theoretical_position_error(snr, *, beam, size=0.0):
     Parameters
     ----------
     snr : array_like
-        Normalised flux (`normalized_flux`), shape (n,): peak over noise. From it and the sizes
-        follows the S/N of the matched filter.
+        Normalised injected flux (`normalized_injected_flux`), shape (n,): peak over noise. From it
+        and the sizes follows the S/N of the matched filter.
     beam : array_like
         FWHM of the beam.
     size : array_like, optional
@@ -296,8 +270,8 @@ def close_pairs(pool, *, edges=(0.3, 0.5, 0.75, 1.0, 1.5, 2.0)):
     table : `~astropy.table.Table`
         One row a bin: separation_low, separation_high, n; told_apart with lower and upper (one
         standard deviation); brighter and fainter, the median of estimated over true flux of the
-        brighter and the fainter source where they are told apart; merged, the median of
-        estimated flux over the sum of both where a pair has one detection.
+        brighter and the fainter source where they are told apart, each with its error; n_merged,
+        pairs with one detection, and merged, the median of its flux over the sum of both.
     """
     first, second, separation = _mutual_neighbours(pool.truth, pool.truth_field, pool)
     which, edges = _bins(separation, edges)
@@ -311,8 +285,13 @@ def close_pairs(pool, *, edges=(0.3, 0.5, 0.75, 1.0, 1.5, 2.0)):
     table = Table({"separation_low": edges[:-1], "separation_high": edges[1:], "n": n})
     share, lower, upper = binomial_interval(_count(which[both], edges), n)
     table["told_apart"], table["lower"], table["upper"] = share, lower, upper
+    n_both = _count(which[both], edges)
     for row, name in enumerate(("brighter", "fainter")):
-        table[name] = _per_bin(np.median, (estimated / true)[row][both], which[both], edges)
+        ratio = (estimated / true)[row][both]
+        table[name] = _per_bin(np.median, ratio, which[both], edges)
+        scatter = _per_bin(mad_std, ratio, which[both], edges)
+        table[f"{name}_err"] = _MEDIAN_ERROR * _over_root(scatter, n_both)
+    table["n_merged"] = _count(which[one], edges)
     merged = estimated.sum(axis=0) / true.sum(axis=0)
     table["merged"] = _per_bin(np.median, merged[one], which[one], edges)
     return table

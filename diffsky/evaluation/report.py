@@ -16,7 +16,8 @@ from diffsky.evaluation._report_tables import (
     reliability_table,
     summary_row,
 )
-from diffsky.evaluation.recalibration import IsotonicRecalibration
+from diffsky.evaluation._sweep_table import sweep_table
+from diffsky.evaluation.recalibration import Recalibration, fit_recalibration, recalibrate
 from diffsky.evaluation.results import pool_fields
 
 __all__ = ["EvaluationReport", "make_report", "write_report"]
@@ -34,18 +35,21 @@ class EvaluationReport:
     Parameters
     ----------
     tables : dict of str to `~astropy.table.Table`
-        ``summary``, one row for each group, radius and method; ``scores`` against the threshold;
+        ``summary``, one row for each group, radius and method; ``sweep``, the same and the tests
+        of the posterior samples against what the groups vary, where there are several; for each
+        group and for all together ``scores`` against the threshold;
         ``completeness``, ``purity``, ``flux`` and ``position`` against S/N; ``pairs`` of close
         sources; ``reliability``, the diagram; ``coverage`` of intervals; ``ranks`` and ``tarp``
         of the posterior samples, and the p-values of both in ``posterior``.
-    recalibrations : dict of str to `IsotonicRecalibration`
-        For each method with reliabilities, fitted to these fields: to be used on others.
+    recalibration : `~diffsky.catalog.Recalibration` or None
+        Fitted to these fields, to be used on others. None where there is no detection with a
+        reliability.
     settings : dict, optional
         How the results were made, in what JSON can hold.
     """
 
     tables: dict
-    recalibrations: dict
+    recalibration: Recalibration | None
     settings: dict = field(default_factory=dict)
 
 
@@ -53,6 +57,7 @@ def make_report(
     results,
     *,
     validation=None,
+    recalibration=None,
     thresholds=None,
     radii=RADII,
     settings=None,
@@ -66,8 +71,11 @@ def make_report(
     results : sequence of `FieldResult`
         At least one field; all with the same methods and quantities.
     validation : sequence of `FieldResult`, optional
-        Other fields. The thresholds are those of the best F1 on them, and the diagram is made
-        with reliabilities recalibrated on them too.
+        Other fields. The thresholds are those of the best F1 on them, and without
+        ``recalibration`` the diagram is made with one fitted to them too.
+    recalibration : `~diffsky.catalog.Recalibration`, optional
+        That of the weights. All tables then have recalibrated reliabilities, as a user of the
+        weights has them, and the diagram has both.
     thresholds : dict of str to float, optional
         Least scores by method, before all others. Without these and ``validation`` they are 0.5
         for a reliability and 4 for a signal-to-noise ratio.
@@ -95,31 +103,43 @@ def make_report(
     """
     if len(results) == 0:
         raise ValueError("results are empty; expected at least one FieldResult")
-    methods = list(results[0].catalogs)
-    limits = _thresholds(results, methods, thresholds, validation, radii[0])
-    tables = {"summary": _summary(results, limits, radii, n_bootstrap, seed)}
+    raw, methods, radius = results, list(results[0].catalogs), radii[0]
+    results = recalibrate(results, recalibration)
+    known = recalibration
+    if validation is not None:
+        known = known or fit_recalibration(validation, radius=radius)
+        validation = recalibrate(validation, recalibration)
+    limits = _thresholds(results, methods, thresholds, validation, radius)
+    groups = _groups(results)
+    tables = {"summary": _summary(groups, limits, radii, n_bootstrap, seed)}
     for name, make in DETAILS.items():
         parts = [
-            _labelled(make(results, method, limits[method], radii[0], n_bootstrap, seed), method)
+            _labelled(
+                make(members, method, limits[method], radius, n_bootstrap, seed),
+                group=group,
+                method=method,
+            )
+            for group, members in groups.items()
             for method in methods
         ]
-        tables[name] = vstack([part for part in parts if part is not None])
+        tables[name] = vstack(parts)
     rated = [method for method in methods if has_reliability(results, method)]
-    fitted = _recalibrations(results, rated, radii[0])
-    known = {} if validation is None else _recalibrations(validation, rated, radii[0])
-    rows = []
-    for method in rated:
-        pool = pool_fields(results, method, radius=radii[0])
-        raw = reliability_table(pool, None, n_bootstrap, seed)
-        rows.append(_labelled(raw, method, recalibrated=False))
-        if method in known:
-            table = reliability_table(pool, known[method], n_bootstrap, seed)
-            rows.append(_labelled(table, method, recalibrated=True))
-    if rows:
-        tables["reliability"] = vstack(rows)
-    tables |= posterior_tables(results, seed)
+    curves = {} if known is None else known.curves
+    diagrams = [
+        _labelled(table, group=group, method=method, recalibrated=recalibrated)
+        for group, members in _groups(raw).items()
+        for method in rated
+        for recalibrated, table in _diagrams(members, method, curves, radius, n_bootstrap, seed)
+    ]
+    if diagrams:
+        tables["reliability"] = vstack(diagrams)
+    tables |= _posterior(groups, seed)
+    if len(groups) > 1:
+        tables["sweep"] = sweep_table(tables)
     settings = {**(settings or {}), "thresholds": limits, "radii": [str(one) for one in radii]}
-    return EvaluationReport(tables, fitted, settings)
+    if recalibration is not None:
+        settings["recalibration"] = {k: recalibration.describe(k) for k in recalibration.curves}
+    return EvaluationReport(tables, fit_recalibration(raw, radius=radius), settings)
 
 
 def write_report(report, folder):
@@ -131,8 +151,8 @@ def write_report(report, folder):
         As from `make_report`.
     folder : path-like
         A folder, such as that of `diffsky.products.product_folder`. Gets ``report.html``, which
-        needs no other file and no network, ``recalibration.json``, and a file for each table and
-        each figure.
+        needs no other file and no network, ``recalibration.json`` where there is one, and a file
+        for each table and each figure.
 
     Raises
     ------
@@ -146,8 +166,9 @@ def write_report(report, folder):
     for name, table in report.tables.items():
         table.meta["settings"] = report.settings
         table.write(folder / f"{name}.ecsv", format="ascii.ecsv", overwrite=True)
-    stored = {name: one.to_dict() for name, one in report.recalibrations.items()}
-    (folder / "recalibration.json").write_text(json.dumps(stored, indent=2) + "\n")
+    if report.recalibration is not None:
+        text = json.dumps(report.recalibration.to_dict(), indent=2)
+        (folder / "recalibration.json").write_text(text + "\n")
     figures = make_figures(report.tables)
     for name, (picture, _) in figures.items():
         (folder / f"{name}.png").write_bytes(picture)
@@ -170,37 +191,46 @@ def _thresholds(results, methods, given, validation, radius):
     return {method: float(given[method]) for method in methods}
 
 
-def _summary(results, limits, radii, n_bootstrap, seed):
-    groups = {one.group for one in results}
-    chosen = {_ALL: list(results)}
-    if len(groups) > 1:
-        chosen |= {name: [r for r in results if r.group == name] for name in sorted(groups)}
+def _groups(results):
+    """All fields, and where there are several groups those of each."""
+    names = sorted({one.group for one in results})
+    if len(names) == 1:
+        return {_ALL: results}
+    return {_ALL: results} | {name: [r for r in results if r.group == name] for name in names}
+
+
+def _summary(groups, limits, radii, n_bootstrap, seed):
+    reference = (REFERENCE, limits[REFERENCE]) if REFERENCE in limits else None
     rows = []
-    for group, members in chosen.items():
+    for group, members in groups.items():
         for radius in radii:
-            reference = REFERENCE if REFERENCE in limits else None
+            name = str(radius) if isinstance(radius, u.Quantity) else f"{radius:g} beam"
             for method, limit in limits.items():
                 row = summary_row(
-                    members, method, limit, radius, n_bootstrap, seed,
-                    reference=reference and (reference, limits[reference]),
-                )  # fmt: skip
-                name = str(radius) if isinstance(radius, u.Quantity) else f"{radius:g} beam"
+                    members, method, limit, radius, n_bootstrap, seed, reference=reference
+                )
                 rows.append({"group": group, "radius": name, "method": method, **row})
     return Table(rows)
 
 
-def _recalibrations(results, methods, radius):
-    fitted = {}
-    for method in methods:
-        pool = pool_fields(results, method, radius=radius)
-        if len(pool.found):
-            fitted[method] = IsotonicRecalibration.fit(pool.found.score, pool.is_true)
-    return fitted
+def _diagrams(results, method, curves, radius, n_bootstrap, seed):
+    """Reliability diagrams with shares of samples, and with recalibrated reliabilities."""
+    pool = pool_fields(results, method, radius=radius)
+    yield False, reliability_table(pool, None, n_bootstrap, seed)
+    if method in curves:
+        yield True, reliability_table(pool, curves[method], n_bootstrap, seed)
 
 
-def _labelled(table, method, **labels):
-    if table is None:
-        return None
-    for k, (name, value) in enumerate({"method": method, **labels}.items()):
+def _posterior(groups, seed):
+    """Tests of the posterior samples, of each group."""
+    parts = {}
+    for group, members in groups.items():
+        for name, table in posterior_tables(members, seed).items():
+            parts.setdefault(name, []).append(_labelled(table, group=group))
+    return {name: vstack(tables) for name, tables in parts.items()}
+
+
+def _labelled(table, **labels):
+    for k, (name, value) in enumerate(labels.items()):
         table.add_column(np.full(len(table), value), name=name, index=k)
     return table

@@ -21,7 +21,7 @@ class TrueSources:
     flux : `numpy.ndarray`
         Shape (n,): flux density, Jy.
     snr : `numpy.ndarray`
-        Shape (n,): normalised injected flux (`diffsky.evaluation.normalized_flux`).
+        Shape (n,): normalised injected flux (`normalized_injected_flux`).
     size : `numpy.ndarray`
         Shape (n,): geometric mean FWHM, arcsec.
     """

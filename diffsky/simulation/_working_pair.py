@@ -11,9 +11,10 @@ from diffsky.deconvolution.observation import prepare_observation
 from diffsky.simulation.rendering import render_sources
 from diffsky.simulation.sources import SHAPES, SourceList
 
-__all__ = ["prepare_pair"]
+__all__ = ["prepare_pair", "working_truth"]
 
 _KERNEL_TOLERANCE = 0.02  # relative, of the square of a FWHM
+_NARROWEST = 1.5  # pixels
 
 
 def prepare_pair(pair, *, scale, pblimit):
@@ -50,17 +51,41 @@ def prepare_pair(pair, *, scale, pblimit):
     )
     gain, rms = prepared.primary_beam_working, prepared.rms_working
     if len(pair.sources) or not np.any(pair.sky.data):
-        sources = _working_sources(pair.sources, prepared)
-        if scale.kernel_fwhm:
-            sky = _rendered(sources, gain.shape, scale.kernel_fwhm)
-        else:
-            sky = _interpolated(_sharp_sky(pair.sources, prepared), prepared.grid)
+        sky, sources = working_truth(pair.sources, prepared, scale)
         largest = _largest_flux(sources, gain, rms)
     else:
         sky = _resampled(pair.sky, prepared, scale.kernel_fwhm)
         largest = float(prepared.dirty_working.max())
     apparent = np.divide(sky * gain, rms, out=np.zeros_like(gain), where=rms > 0)
     return np.stack([apparent, prepared.dirty_working, gain, rms][: scale.planes]), largest
+
+
+def working_truth(table, prepared, scale, *, points=False):
+    """True sky of a table of sources, as a network of this scale is taught to give it.
+
+    Parameters
+    ----------
+    table : `astropy.table.Table`
+        ``sources`` of a pair.
+    prepared : `diffsky.deconvolution.observation.PreparedObservation`
+        Its observation on the grid of the scale.
+    scale : `diffsky.deconvolution.WorkingScale` or `diffsky.deconvolution.FluxScale`
+    points : bool, optional
+        Whether a scale without a kernel, which no point has an image for, gets sources that are
+        narrower than 1.5 pixels of the observation widened to these.
+
+    Returns
+    -------
+    sky : `numpy.ndarray`
+        Shape of the working grid: Jy per working pixel, at the resolution of the targets.
+    sources : `SourceList`
+        In Jy and working pixels from the centre of the working grid.
+    """
+    sources = _working_sources(table, prepared)
+    if scale.kernel_fwhm:
+        shape = prepared.primary_beam_working.shape
+        return _rendered(sources, shape, scale.kernel_fwhm), sources
+    return _interpolated(_sharp_sky(table, prepared, points), prepared.grid), sources
 
 
 def _working_sources(table, prepared):
@@ -100,11 +125,15 @@ def _rendered(sources, shape, kernel):
     return render_sources(sources, owner, 1, shape, kernel_fwhm=kernel)[0].numpy()
 
 
-def _sharp_sky(table, prepared):
+def _sharp_sky(table, prepared, points):
     """Sky of a table on the image's own pixels: a source may be too narrow for the working ones."""
     ny, nx = prepared.image.shape
     whole = WorkingGrid((ny, nx), 1.0, (0, ny, 0, nx))
     sources = _working_sources(table, dataclasses.replace(prepared, grid=whole))
+    if points:
+        axes = {name: np.maximum(getattr(sources, name), _NARROWEST) for name in ("major", "minor")}
+        shape = np.maximum(sources.shape, SHAPES.index("gaussian"))
+        sources = dataclasses.replace(sources, **axes, shape=shape)
     return _rendered(sources, (ny, nx), 0.0)
 
 

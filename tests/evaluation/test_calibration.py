@@ -119,6 +119,30 @@ def test_intervals_of_wrong_posteriors_cover_as_known(spread):
     assert not table["lower"][0] < 0.68 < table["upper"][0]
 
 
+def test_ends_are_the_quantiles_of_numpy():
+    _, samples = posteriors(200, n_samples=15)
+    samples = samples[:, :, 0]
+    samples[::3, 4:] = np.nan
+    for level in (0.5, 0.68, 0.9):
+        share = [(1 - level) / 2, (1 + level) / 2]
+        ends = np.nanquantile(samples, share, axis=1, method="weibull")
+        for inside, nudge in ((True, 1e-9), (False, -1e-9)):
+            truth = np.where(np.arange(200) % 2, ends[0] + nudge, ends[1] - nudge)
+            table = interval_coverage(truth, samples, levels=[level])
+            assert table["coverage"][0] == (1.0 if inside else 0.0)
+
+
+def test_few_samples_cannot_cover_much_and_are_expected_not_to():
+    truth, samples = posteriors(8000, n_samples=10)
+    table = interval_coverage(truth[:, 0], samples[:, :, 0])
+    assert_allclose(table["expected"], [0.5, 0.68, 9 / 11])
+    # Between two samples the quantile is interpolated, which covers 1 to 2 % more.
+    assert_allclose(table["coverage"], table["expected"], atol=0.03)
+    assert table["coverage"][2] < 0.85
+    mixed = interval_coverage([0.0, 0.0], [[1, 2, 3, 4], [1, 2, 3, np.nan]], levels=[0.9])
+    assert mixed["expected"][0] == pytest.approx((3 / 5 + 2 / 4) / 2)
+
+
 def test_samples_without_the_source_are_left_out():
     truth, samples = posteriors(4000)
     samples = samples[:, :, 0]
@@ -249,9 +273,52 @@ def test_recalibration_never_falls():
     # 0.4 is right more often than 0.6: both get the share of all, which is 4 of 6.
     reliability = [0.2, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.9]
     fitted = IsotonicRecalibration.fit(reliability, [0, 1, 1, 1, 0, 0, 1, 1])
-    assert_allclose(fitted.probability, [0, 4 / 6, 4 / 6, 1])
-    assert fitted(0.3) == pytest.approx(2 / 6)
-    assert_allclose(fitted([0.0, 1.0]), [0, 1])
+    # Half a true detection more at 0.2, half a false one more at 0.9: 0.5 of 1.5, 1 of 1.5.
+    assert_allclose(fitted.share, [0, 0.2, 0.4, 0.6, 0.9])
+    assert_allclose(fitted.reliability, [0, 1 / 3, 4 / 6, 4 / 6, 2 / 3])
+    assert fitted(0.3) == pytest.approx(1 / 2)
+    assert fitted(0.5) == fitted(0.4)  # what was right equally often stays equal
+    assert_allclose(fitted([0.0, 0.1, 1.0]), [0, 1 / 6, 2 / 3])
+
+
+@pytest.mark.parametrize("is_true", [True, False])
+def test_no_number_of_detections_is_certain(is_true):
+    # Jeffreys: (k + 1/2) / (n + 1).
+    fitted = IsotonicRecalibration.fit(np.full(9, 1.0), np.full(9, is_true))
+    assert fitted(1.0) == pytest.approx(0.95 if is_true else 0.05)
+    ends = IsotonicRecalibration.fit([0.1] * 9 + [1.0] * 9, [False] * 9 + [True] * 9)
+    assert_allclose(ends([0.1, 1.0]), [0.5 / 9.5, 9 / 9.5])
+
+
+def detected(n, n_samples, *, seed):
+    """Shares of samples with sources whose probability in the samples is q, true with q ** 1.5."""
+    rng = np.random.default_rng(seed)
+    mixture = rng.uniform(size=3 * n) < 0.6
+    q = np.where(mixture, rng.beta(0.5, 2, 3 * n), rng.beta(3, 1, 3 * n))
+    is_true = rng.uniform(size=3 * n) < q**1.5
+    share = rng.binomial(n_samples, q) / n_samples
+    listed = share >= 0.1
+    return share[listed][:n], is_true[listed][:n]
+
+
+@pytest.mark.parametrize(("n", "error"), [(400, 0.035), (1600, 0.02)])
+def test_so_many_detections_are_enough(n, error):
+    share, is_true = detected(50000, 20, seed=1)
+    raw = reliability_diagram(share, is_true, n_bootstrap=2).ece
+    fitted = [IsotonicRecalibration.fit(*detected(n, 20, seed=k)) for k in range(2, 22)]
+    left = [reliability_diagram(f(share), is_true, n_bootstrap=2).ece for f in fitted]
+    assert np.mean(left) == pytest.approx(error, abs=0.005)
+    assert max(left) < raw
+
+
+@pytest.mark.parametrize("n_samples", [10, 15, 40, 100])
+def test_from_half_the_samples_on_the_error_stays_below_two_per_cent(n_samples):
+    fitted = IsotonicRecalibration.fit(*detected(100000, 20, seed=1))
+    share, is_true = detected(50000, n_samples, seed=2)
+    raw, left = (
+        reliability_diagram(values, is_true, n_bootstrap=2).ece for values in (share, fitted(share))
+    )
+    assert left < 0.02 < 0.08 < raw
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60))
@@ -262,21 +329,23 @@ def test_recalibration_survives_json(rows):
     grid = np.linspace(0, 1, 41)
     assert_array_equal(back(grid), fitted(grid))
     assert (np.diff(fitted(grid)) >= 0).all()
-    # Isotonic regression keeps the mean.
-    assert fitted(reliability).mean() == pytest.approx(np.mean(is_true), abs=1e-9)
+    # Isotonic regression keeps the sum, that of the half detections at both ends included.
+    ends = fitted([reliability.min(), reliability.max()])
+    total = fitted(reliability).sum() + ends.sum() / 2
+    assert total == pytest.approx(np.sum(is_true) + 0.5, abs=1e-9)
+    assert 0 < ends[0] <= ends[1] < 1
 
 
 @pytest.mark.parametrize(
     "values",
     [
         None,
-        {"type": "platt"},
-        {"type": "isotonic", "reliability": [0.1]},
-        {"type": "isotonic", "reliability": [0.2, 0.1], "probability": [0, 1]},
-        {"type": "isotonic", "reliability": [0.1, 0.2], "probability": [1, 0]},
-        {"type": "isotonic", "reliability": [0.1, 0.2], "probability": [0, 2]},
-        {"type": "isotonic", "reliability": [], "probability": []},
-        {"type": "isotonic", "reliability": ["a"], "probability": [1]},
+        {"share": [0.1]},
+        {"share": [0.2, 0.1], "reliability": [0, 1]},
+        {"share": [0.1, 0.2], "reliability": [1, 0]},
+        {"share": [0.1, 0.2], "reliability": [0, 2]},
+        {"share": [], "reliability": []},
+        {"share": ["a"], "reliability": [1]},
     ],
 )
 def test_recalibration_refuses_what_is_none(values):

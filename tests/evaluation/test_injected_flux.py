@@ -17,6 +17,9 @@ def test_point_source_is_flux_over_noise():
         [100, 250] * u.uJy, 0 * u.arcsec, 0 * u.arcsec, rms=RMS, beam=BEAM
     )
     assert_allclose(value, [2, 5])
+    # As large as the beam: b^2 / (2 b^2) of the flux is in the peak.
+    value = normalized_injected_flux(100 * u.uJy, BEAM.major, BEAM.minor, rms=RMS, beam=BEAM)
+    assert value == pytest.approx(1)
 
 
 def test_is_the_peak_of_the_convolved_source():

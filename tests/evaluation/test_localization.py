@@ -21,7 +21,6 @@ from diffsky.evaluation import (
     close_pairs,
     flux_accuracy,
     match_counts,
-    normalized_flux,
     pool_fields,
     position_accuracy,
     scores_by_threshold,
@@ -46,12 +45,6 @@ def make_result(found, truth, *, score=None, flux=None, true_flux=None, beam=1.0
         ),
         catalogs={"a": Detections(found * beam, zero, flux, zero, flux / 0.1, score)},
     )
-
-
-def test_normalized_flux_of_point_and_of_source_as_large_as_the_beam():
-    # D24 section 4.4: b^2 / (2 b^2) of the flux is in the peak.
-    snr = normalized_flux([4e-4, 4e-4], 1e-4, beam=(0.89, 0.82), size=([0, 0.89], [0, 0.82]))
-    assert_allclose(snr, [4, 2])
 
 
 def test_binomial_interval_covers():
@@ -256,6 +249,21 @@ def test_close_pairs():
     assert_allclose(table["merged"], [0.9, np.nan])
     assert_allclose(table["brighter"], [np.nan, 1.05])
     assert_allclose(table["fainter"], [np.nan, 1.05])
+    assert table["n_merged"].tolist() == [1, 0]
+
+
+def test_fluxes_of_close_pairs_have_the_error_of_a_median():
+    rng = np.random.default_rng(6)
+    fields = [
+        make_result([0, 1.2], [0, 1.2], flux=[2, 1] + 0.1 * rng.normal(size=2), true_flux=[2, 1])
+        for _ in range(400)
+    ]
+    table = close_pairs(pool_fields(fields, "a"), edges=[1, 2])
+    # Of a median of n: 1.25 of the standard deviation over the root of n, relative to the flux.
+    assert table["brighter_err"][0] == pytest.approx(1.2533 * 0.05 / 20, rel=0.15)
+    assert table["fainter_err"][0] == pytest.approx(1.2533 * 0.1 / 20, rel=0.15)
+    assert abs(table["fainter"][0] - 1) < 4 * table["fainter_err"][0]
+    assert 0.5 < table["lower"][0] < 1
 
 
 def test_close_pairs_without_pairs():

@@ -15,9 +15,10 @@ from diffsky.evaluation import (
     Detections,
     EvaluationReport,
     FieldResult,
-    IsotonicRecalibration,
+    Recalibration,
     StoredResults,
     TrueSources,
+    fit_recalibration,
     make_report,
     write_report,
 )
@@ -34,6 +35,7 @@ NAMES = {
     "pairs",
     "coverage",
     "reliability",
+    "sweep",
     "ranks",
     "tarp",
     "posterior",
@@ -131,6 +133,7 @@ def test_narrow_posteriors_show_in_every_table():
     tables = make_report([make_field(k, spread=0.4) for k in range(N_FIELDS)], **FAST).tables
     assert row_of(tables["coverage"], method="median", level=0.68)["coverage"] < 0.5
     tests = tables["posterior"]
+    assert "sweep" not in tables
     assert row_of(tests, quantity="total flux")["rank_p_value"] < 1e-3
     assert row_of(tests, quantity="pixel values")["tarp_distance"] > 0.1
     assert row_of(tests, quantity="number of sources")["rank_p_value"] > 1e-3
@@ -146,10 +149,51 @@ def test_validation_gives_thresholds_and_recalibration():
     others = [make_field(k, sharpness=3.0) for k in range(1000, 1000 + N_FIELDS)]
     report = make_report(results, validation=others, **FAST)
     diagram = report.tables["reliability"]
+    assert set(diagram["group"]) == {"all"}
     raw = diagram[~diagram["recalibrated"]]
     recalibrated = diagram[diagram["recalibrated"]]
     assert raw["ece"][0] > 0.15 > recalibrated["ece"][0] + 0.05
     assert 0.1 < report.settings["thresholds"]["median"] < 0.95
+
+
+def test_recalibration_of_the_weights_is_what_all_tables_have():
+    results = [make_field(k, sharpness=3.0) for k in range(N_FIELDS)]
+    others = [make_field(k, sharpness=3.0) for k in range(1000, 1300)]
+    known = fit_recalibration(others, prior="fields of the tests")
+    report = make_report(results, recalibration=known, **FAST)
+    raw = make_report(results, **FAST)
+    row, raw_row = (
+        row_of(one.tables["summary"], method="median", radius="0.5 beam") for one in (report, raw)
+    )
+    assert row["ece"] < 0.08 < 0.15 < raw_row["ece"]
+    assert row["mean_reliability"] == pytest.approx(row["purity"], abs=0.1)
+    assert raw_row["mean_reliability"] > raw_row["purity"] + 0.1
+    diagram = report.tables["reliability"]
+    assert set(diagram["ece"][diagram["recalibrated"]]) == {row["ece"]}
+    assert set(diagram["ece"][~diagram["recalibrated"]]) == {raw_row["ece"]}
+    # A report is fitted to shares of samples, whatever recalibration it shows.
+    assert report.recalibration.to_dict() == raw.recalibration.to_dict()
+    assert "fields of the tests" in report.settings["recalibration"]["median"]
+
+
+def test_sweep_has_all_figures_of_each_group(report):
+    sweep = report.tables["sweep"]
+    assert sweep["value"].tolist() == [0, 0, 1, 1]
+    median = row_of(sweep, group="pwv=1mm", method="median")
+    row = row_of(report.tables["summary"], group="pwv=1mm", method="median", radius="0.5 beam")
+    assert median["f1"] == row["f1"]
+    assert median["purity_excess"] == row["purity"] - row["mean_reliability"]
+    test = row_of(report.tables["posterior"], group="pwv=1mm", quantity="total flux")
+    assert median["total_flux_rank_p_value"] == test["rank_p_value"]
+    filtered = row_of(sweep, group="pwv=1mm", method="matched filter")
+    assert np.isnan(filtered["total_flux_rank_p_value"])
+    for name in NAMES - {"summary", "sweep"}:
+        table = report.tables[name]
+        assert set(table["group"]) == {"all", "pwv=0mm", "pwv=1mm"}
+    counts = report.tables["completeness"]
+    n = {g: counts["n"][(counts["group"] == g) & (counts["method"] == "median")].sum()
+         for g in set(counts["group"])}  # fmt: skip
+    assert n == {"all": 4 * N_FIELDS, "pwv=0mm": 2 * N_FIELDS, "pwv=1mm": 2 * N_FIELDS}
 
 
 def test_thresholds_of_the_user_win(results):
@@ -171,7 +215,7 @@ def test_report_without_any_source(tmp_path):
     row = report.tables["summary"][0]
     assert (row["n_found"], row["n_truth"]) == (0, 0)
     assert np.isnan(row["purity"])
-    assert report.recalibrations == {}
+    assert report.recalibration is None
     write_report(report, tmp_path)
     assert Page((tmp_path / "report.html").read_text()).open == []
 
@@ -202,10 +246,12 @@ def test_tables_survive_ecsv(report, written):
 
 def test_recalibration_is_written(report, written):
     stored = json.loads((written / "recalibration.json").read_text())
-    assert set(stored) == {"median"}
-    back = IsotonicRecalibration.from_dict(stored["median"])
+    assert set(stored["strategies"]) == {"median"}
+    back = Recalibration.from_dict(stored)
+    assert (back.n_detections, back.n_fields) == ({"median": 4 * N_FIELDS}, N_FIELDS)
+    assert (back.n_samples, back.radius) == (20, 0.5)
     grid = np.linspace(0, 1, 11)
-    assert_array_equal(back(grid), report.recalibrations["median"](grid))
+    assert_array_equal(back.curves["median"](grid), report.recalibration.curves["median"](grid))
 
 
 def test_page_needs_no_network(written):
@@ -233,7 +279,7 @@ def test_page_has_every_table_and_figure(report, written):
 
 
 def test_report_of_other_tables_still_makes_a_page(tmp_path):
-    write_report(EvaluationReport({"own": Table({"a": [1]})}, {}), tmp_path)
+    write_report(EvaluationReport({"own": Table({"a": [1]})}, None), tmp_path)
     assert "own.ecsv" in (tmp_path / "report.html").read_text()
 
 
