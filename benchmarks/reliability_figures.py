@@ -77,7 +77,7 @@ def draw_reliability(results, method, recalibration):
         )
     above.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     above.set(ylabel="share that is true", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(fontsize=8, loc="upper left")
+    above.legend(fontsize=8, loc="lower right")
     below.set(xlabel="reliability", ylabel="detections")
     return figure
 

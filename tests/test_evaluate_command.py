@@ -27,7 +27,7 @@ from diffsky.simulation import PairStore
 
 ROOT = Path(__file__).resolve().parents[1]
 N_PAIRS = 3
-WRITTEN = {"report.html", "summary.ecsv", "reliability.ecsv", "recalibration.json", "scores.png"}
+WRITTEN = {"report.html", "summary.ecsv", "reliability.ecsv", "scores.png"}
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +174,18 @@ def test_validation_gives_thresholds(evaluate, tmp_path):
     assert settings["thresholds"]["matched filter"] != 4.0
 
 
+def test_nothing_to_calibrate_with_is_said(evaluate, tmp_path):
+    result = evaluate(tmp_path / "out", "--n", 1, "--calibrate", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "nothing was detected: there is nothing to recalibrate with" in result.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.filterwarnings("always::diffsky.DiffskyWarning")
 def test_weights_get_a_recalibration_and_the_next_report_has_it(evaluate, tmp_path):
-    result = evaluate(tmp_path / "one", "--calibrate", tmp_path / "new")
+    options = {"weights": "alma-band6"}  # which find something
+    result = evaluate(tmp_path / "one", "--calibrate", tmp_path / "new", **options)
     assert result.exit_code == 0, result.stderr
     assert "warning: the recalibration was fitted to" in result.stderr
     about = json.loads((tmp_path / "new" / "description.json").read_text())["recalibration"]

@@ -17,8 +17,8 @@ class RecalibratedEstimator:
     def calibrate(self, recalibration):
         """Let the weights have a recalibration of their reliabilities.
 
-        It goes into ``description_``, with the weights when they are saved, and is what `predict`
-        uses where strategy, radius and sampler are those it was fitted for and there are half as
+        It goes into ``description_``, with the weights when they are saved, and is what
+        `diffsky.DiffusionDeconvolver.predict` uses where strategy, radius and sampler are those it was fitted for and there are half as
         many samples or more.
 
         Parameters
@@ -49,7 +49,7 @@ class RecalibratedEstimator:
         return self
 
     def recalibration(self, *, n_samples=20, radius=0.5):
-        """Give the recalibration that a run of `predict` would use.
+        """Give the recalibration that a prediction would use.
 
         Parameters
         ----------

@@ -130,7 +130,9 @@ def tarp_curve(truth, samples, *, dither=0.0, n_bootstrap=100, seed=0):
     """Test the coverage of posteriors with random points (TARP, by the package of this name).
 
     Lemos et al. 2023, arXiv:2302.03026. Unlike ranks it sees several dimensions together. The
-    random points are uniform in the box of the true values.
+    random points are uniform in the box of true values and samples. The box of the true values
+    alone would favour these: they lie in it by definition, and a sample in many dimensions hardly
+    ever does where the fields are few.
 
     Parameters
     ----------
@@ -168,7 +170,8 @@ def tarp_curve(truth, samples, *, dither=0.0, n_bootstrap=100, seed=0):
         )
     rng = np.random.default_rng(seed)
     truth, samples = (v + dither * rng.uniform(-1, 1, v.shape) for v in (truth, samples))
-    low, high = truth.min(axis=0), truth.max(axis=0)
+    both = np.concatenate([truth[:, None], samples], axis=1)
+    low, high = both.min(axis=(0, 1)), both.max(axis=(0, 1))
     width = np.where(high > low, high - low, 1.0)
     truth, samples = (truth - low) / width, np.swapaxes((samples - low) / width, 0, 1)
     points = rng.uniform(size=truth.shape)
