@@ -18,8 +18,8 @@ class RecalibratedEstimator:
         """Let the weights have a recalibration of their reliabilities.
 
         It goes into ``description_``, with the weights when they are saved, and is what
-        `diffsky.DiffusionDeconvolver.predict` uses where strategy, radius and sampler are those it was fitted for and there are half as
-        many samples or more.
+        `diffsky.DiffusionDeconvolver.predict` uses where strategy, radius and sampler are those it
+        was fitted for and there are half as many samples or more.
 
         Parameters
         ----------
@@ -42,10 +42,11 @@ class RecalibratedEstimator:
         DiffskyWarning
             If it was fitted to fewer than 400 detections.
         """
-        description = self._fitted().description_
-        description.pop("recalibration", None)
+        fitted = self._fitted()
+        description = {k: v for k, v in fitted.description_.items() if k != "recalibration"}
         if recalibration is not None:
             description["recalibration"] = _described(recalibration, self.sampling_plan())
+        fitted.description_ = description
         return self
 
     def recalibration(self, *, n_samples=20, radius=0.5):
