@@ -151,8 +151,11 @@ def _sweep(figure, table):
             axes.errorbar(x, rows[name], error, fmt="o-", color=f"C{k}", ms=3, lw=1, label=method)
             if name == "purity":
                 axes.plot(x, rows["mean_reliability"], "--", color=f"C{k}", lw=1)
-            if known and (x > 0).all():
-                axes.set_xscale("log")
+        if known and (x > 0).all():
+            axes.set_xscale("log")
+        axes.minorticks_off()
+        names_of_x = [f"{value:.3g}" for value in x] if known else rows["group"].tolist()
+        axes.set_xticks(x, names_of_x, fontsize=7, rotation=45)
         axes.set(ylabel=label)
         if name in ("f1_ratio", "coverage_68", "flux_bias"):
             axes.axhline({"f1_ratio": 1, "coverage_68": 0.68}.get(name, 0), **_IDENTITY)
