@@ -23,7 +23,7 @@ from fields import CASA, VALIDATION, casa_field
 from localization import FILTER, RADII, SIGNALS, Tally, best_f1, bootstrap, figures, report
 from tqdm import tqdm
 
-from diffsky.deconvolution.observation import estimate_rms
+from diffsky.deconvolution.noise import estimate_rms
 from diffsky.evaluation import clean, matched_filter, pybdsf
 
 PYBDSF = "CLEAN + PyBDSF"

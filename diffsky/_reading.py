@@ -327,6 +327,8 @@ def _beam_class():
 
 
 def make_beam(beam):
+    if type(beam).__name__ == "Beam" and not hasattr(beam, "major"):
+        raise ValueError("beam: a Beam without axes; radio_beam.Beam loses them when it is copied.")
     if all(hasattr(beam, axis) for axis in ("major", "minor", "pa")):
         parts = (beam.major, beam.minor, beam.pa)
     else:

@@ -31,7 +31,15 @@ _N_RECENTRE = 2
 
 
 def aggregate_detections(
-    tables, *, radius, positions=None, min_reliability=0.0, quantiles=(0.16, 0.84)
+    tables,
+    *,
+    radius,
+    positions=None,
+    position_fwhm=None,
+    growth=0.0,
+    compact_fwhm=0.0,
+    min_reliability=0.0,
+    quantiles=(0.16, 0.84),
 ):
     """Combine the detections in n samples of one sky into one source table.
 
@@ -57,10 +65,16 @@ def aggregate_detections(
         present deblended and edge. Samples without detections are empty tables and count.
     radius : float
         Largest distance of a detection from its source, in pixels.
+    growth, compact_fwhm : float, optional
+        The positions of an extended source scatter with its size. For one of FWHM s, the geometric
+        mean of its axes, the radius is ``sqrt(radius**2 + growth**2 (s**2 - compact_fwhm**2))``
+        where s is larger than ``compact_fwhm``, in pixels. Default 0: ``radius`` for all.
     positions : tuple of array_like, optional
         Positions (x, y) of sources found elsewhere, say on the mean or median image; then
         these are measured, each with the detections of each sample that are paired with
         them one to one within the radius. None (default) clusters the detections.
+    position_fwhm : array_like, optional
+        FWHM of these sources, pixels. None (default) takes ``radius`` for all of them.
     min_reliability : float, optional
         Sources below this share of the samples are left out, 0 to 1. Default 0; D24 use
         0.3.
@@ -80,16 +94,22 @@ def aggregate_detections(
     Raises
     ------
     ValueError
-        Without tables, for missing columns, or for a radius, reliability or quantiles out
-        of range.
+        Without tables, for missing columns, or for a radius, growth, reliability or quantiles
+        out of range.
     """
     _check_options(tables, radius, min_reliability, quantiles)
+    if not (0 <= growth < np.inf and 0 <= compact_fwhm < np.inf):
+        raise ValueError(f"growth and compact_fwhm must be >= 0, got {growth!r}, {compact_fwhm!r}")
     detections, sample = _pool(tables)
     if positions is None:
-        members = _cluster(detections["x"], detections["y"], sample, radius)
+        size = np.sqrt(detections["major"] * detections["minor"])
+        reach = _reach(radius, growth, size, compact_fwhm)
+        members = _cluster(detections["x"], detections["y"], sample, reach)
     else:
         x, y = _positions(positions)
-        members = _pair(detections["x"], detections["y"], sample, x, y, radius)
+        size = np.zeros(len(x)) if position_fwhm is None else np.asarray(position_fwhm, float)
+        reach = _reach(radius, growth, size, compact_fwhm)
+        members = _pair(detections["x"], detections["y"], sample, x, y, reach)
     columns = _summarise(detections, members, len(tables), quantiles)
     result = Table({name: columns[name].astype(kind) for name, (kind, _) in _COLUMNS.items()})
     for name, (_, description) in _COLUMNS.items():
@@ -99,6 +119,12 @@ def aggregate_detections(
     else:
         result["x"], result["y"] = x, y
     return result[result["reliability"] >= min_reliability]
+
+
+def _reach(radius, growth, size, compact_fwhm):
+    """Radius of each source; a size that is not known counts as none."""
+    extent = np.clip(np.nan_to_num(size) ** 2 - compact_fwhm**2, 0, None)
+    return np.sqrt(radius**2 + growth**2 * extent)
 
 
 def _positions(positions):
@@ -144,27 +170,31 @@ def _pool(tables):
     return {name: values[order] for name, values in pooled.items()}, sample[order]
 
 
-def _cluster(x, y, sample, radius):
-    """Return the members of each cluster, at most one per sample."""
+def _cluster(x, y, sample, reach):
+    """Return the members of each cluster, at most one per sample; a reach for each detection."""
     points = np.stack([x, y], axis=1)
     if len(points) == 0:
         return []
     tree = cKDTree(points)
-    neighbours = [np.sort(near) for near in tree.query_ball_point(points, radius)]
+    neighbours = [np.sort(near) for near in tree.query_ball_point(points, reach)]
     counts = np.zeros((len(points), sample.max() + 1), dtype=int)
     owners = np.repeat(np.arange(len(points)), [len(near) for near in neighbours])
-    np.add.at(counts, (owners, sample[np.concatenate(neighbours)]), 1)
+    near = np.concatenate(neighbours)
+    np.add.at(counts, (owners, sample[near]), 1)
+    order = np.argsort(near, kind="stable")
+    ends = np.cumsum(np.bincount(near, minlength=len(points)))[:-1]
+    reached_by = np.split(owners[order], ends)
     support = (counts > 0).sum(axis=1)
     active = np.ones(len(points), dtype=bool)
     clusters = []
     while support.max() > 1:
         best = int(np.argmax(support))
-        members = _gather(tree, points, sample, active, best, neighbours[best], radius)
+        members = _gather(tree, points, sample, active, best, neighbours[best], reach[best])
         clusters.append(members)
         active[members] = False
         for k in members:
-            counts[neighbours[k], sample[k]] -= 1
-        touched = np.unique(np.concatenate([neighbours[k] for k in members]))
+            counts[reached_by[k], sample[k]] -= 1
+        touched = np.unique(np.concatenate([reached_by[k] for k in members]))
         support[touched] = np.where(active[touched], (counts[touched] > 0).sum(axis=1), 0)
     return clusters + [np.array([k]) for k in np.flatnonzero(active)]
 
@@ -189,12 +219,12 @@ def _nearest_each(points, sample, candidates, centre):
     return np.sort(candidates[order[first]])
 
 
-def _pair(x, y, sample, x_source, y_source, radius):
+def _pair(x, y, sample, x_source, y_source, reach):
     """Pair the detections of each sample with given positions, one to one."""
     members = [[] for _ in x_source]
     for k in np.unique(sample):
         mine = np.flatnonzero(sample == k)
-        matches = match_pixels(x[mine], y[mine], x_source, y_source, radius=radius)
+        matches = match_pixels(x[mine], y[mine], x_source, y_source, radius=reach)
         for i, j in zip(matches.catalog_index, matches.truth_index, strict=True):
             members[j].append(mine[i])
     return [np.array(m, dtype=int) for m in members]

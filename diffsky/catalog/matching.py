@@ -84,8 +84,8 @@ def match_pixels(x, y, x_truth, y_truth, *, radius):
         Found positions, shape (n,), pixels.
     x_truth, y_truth : array_like
         True positions, shape (m,), pixels.
-    radius : float
-        Largest distance of a pair, pixels, included.
+    radius : float or array_like
+        Largest distance of a pair, pixels, included; one number, or one for each true position.
 
     Returns
     -------
@@ -99,7 +99,9 @@ def match_pixels(x, y, x_truth, y_truth, *, radius):
         a positive number.
     """
     found, truth = _points(x, y, "x and y"), _points(x_truth, y_truth, "x_truth and y_truth")
-    radius = _positive(radius, "radius")
+    for value in np.ravel(radius).tolist():
+        _positive(value, "radius")
+    radius = np.broadcast_to(np.asarray(radius, dtype=float), len(truth))
     near = cKDTree(found).query_ball_point(truth, radius * (1 + 1e-12)) if len(found) else []
     i = np.array([k for row in near for k in row], dtype=int)
     j = np.repeat(np.arange(len(near)), [len(row) for row in near]).astype(int)

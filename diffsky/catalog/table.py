@@ -7,6 +7,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, skycoord_to_pixel
+from scipy.spatial import cKDTree
 
 __all__ = ["SourceFlag", "check_catalog", "empty_catalog", "near_bright_source", "source_table"]
 
@@ -248,8 +249,14 @@ def near_bright_source(x, y, flux, *, radius, ratio=10.0):
         Boolean, shape (n,).
     """
     x, y, flux = (np.asarray(v, dtype=float) for v in (x, y, flux))
-    near = np.hypot(x[:, None] - x, y[:, None] - y) <= radius
-    return (near & (flux > ratio * flux[:, None])).any(axis=1)
+    points = np.stack([x, y], axis=1)
+    near = np.zeros(len(points), dtype=bool)
+    if len(points) == 0:
+        return near
+    pairs = cKDTree(points).query_pairs(radius, output_type="ndarray")
+    for one, other in (pairs.T, pairs.T[::-1]):
+        near[one[flux[other] > ratio * flux[one]]] = True
+    return near
 
 
 def _near_bright_flag(columns, beam, scale):

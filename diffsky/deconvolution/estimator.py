@@ -2,13 +2,12 @@
 
 import astropy.units as u
 import numpy as np
-import torch
 
-from diffsky.deconvolution.major_cycles import draw_skies
+from diffsky.deconvolution.image_checks import warn_about_image
 from diffsky.deconvolution.many_images import check_images, predict_images
-from diffsky.deconvolution.observation import prepare_observation
+from diffsky.deconvolution.posterior import PosteriorSampler
 from diffsky.deconvolution.presets import Preset, get_preset
-from diffsky.deconvolution.psf_checks import has_pedestal, load_matching_psf
+from diffsky.deconvolution.psf_checks import load_matching_psf
 from diffsky.deconvolution.recalibrating import RecalibratedEstimator
 from diffsky.deconvolution.reconstruction import (
     make_catalog,
@@ -17,15 +16,13 @@ from diffsky.deconvolution.reconstruction import (
     radius_in_beams,
 )
 from diffsky.deconvolution.residual import residual_image, residual_statistics
-from diffsky.deconvolution.reweighting import reweight
-from diffsky.deconvolution.sampling import draw_samples
 from diffsky.deconvolution.strategies import check_strategy
 from diffsky.diffusion.estimator import DiffusionEstimator
 
 __all__ = ["DiffusionDeconvolver"]
 
 
-class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
+class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEstimator):
     """Sky model and source catalogue from a dirty image, by conditional diffusion.
 
     Parameters
@@ -172,6 +169,7 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
         """
         seed = self._check_run(n_samples, seed)
         prepared = self._prepare(dirty, **observation)
+        warn_about_image(prepared, measured=observation.get("rms") is None)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
         apparent, prepared = self._draw(
             prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
@@ -261,6 +259,7 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
         if client is not None:
             raise ValueError("client= spreads a list of images; expected a list")
         prepared, meta, options = self._plan(dirty, run, search, observation)
+        warn_about_image(prepared, measured=observation.get("rms") is None)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
         apparent, used = self._draw(
             prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
@@ -273,47 +272,6 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
             noise = used.rms if used.image is prepared.image else prepared.rms
             sky.meta.update(residual_statistics(left, noise))
         return sky, catalog
-
-    def sample_apparent(self, prepared, *, n_samples, seed, progress=None):
-        """Draw samples of the apparent sky on the working grid.
-
-        Parameters
-        ----------
-        prepared : `diffsky.deconvolution.observation.PreparedObservation`
-            The observation, as ``prepare_observation`` of that module makes it with
-            ``preset_.scale.grid`` and the stride of the network. Its ``dirty_working`` may also
-            have the shape (n_samples, height, width), with a dirty image for each sample.
-        n_samples : int
-            Number of samples, 1 or more.
-        seed : int
-            Sample k of a seed is always the same, 0 or larger.
-        progress : bool or None, optional
-            Show a progress bar; None shows one on a terminal.
-
-        Returns
-        -------
-        apparent : `numpy.ndarray`
-            Shape (n_samples, height, width) of the working grid: flux per working pixel in units
-            of the rms, from which `diffsky.deconvolution.make_sky` and
-            `diffsky.deconvolution.make_catalog` start.
-        """
-        backend = self._ready()
-        scale = self.preset_.scale
-        images = (prepared.dirty_working, prepared.primary_beam_working, prepared.rms_working)
-        dirty, gain, rms = (torch.from_numpy(image) for image in images)
-        dirty = dirty.reshape(-1, *gain.shape)
-        condition = scale.condition(dirty, gain.expand_as(dirty), rms.expand_as(dirty))
-        targets = draw_samples(
-            self.denoiser_,
-            condition,
-            n_samples=n_samples,
-            seed=seed,
-            sampling=self.sampling_plan(),
-            backend=backend,
-            progress=progress,
-        )
-        apparent = scale.unscale_target(targets, gain, rms).numpy()
-        return apparent * (prepared.primary_beam_working > 0)
 
     def residual(self, dirty, sky, *, psf, **observation):
         """Dirty image less the re-observed sky.
@@ -342,15 +300,6 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
         if pairs.scale != preset.scale:
             raise ValueError(f"pairs have {pairs.scale}; preset {self.preset!r} has {preset.scale}")
 
-    def _prepare(self, dirty, **observation):
-        fitted = self._fitted()
-        return prepare_observation(
-            dirty,
-            **fitted.preset_.scale.grid,
-            stride=fitted.denoiser_.network.stride,
-            **observation,
-        )
-
     def _plan(self, dirty, run, search, observation):
         """The observation, what the sky's ``meta`` shall hold, and options of the catalogue."""
         prepared = self._prepare(dirty, **observation)
@@ -359,36 +308,12 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
         curve, about = self._choose_curve(strategy, n_samples, near, run["calibrated"])
         meta = self._meta(prepared, seed, n_samples)
         meta |= {"strategy": strategy, "recalibration": about}
-        trained_snr = self._trained_snr() if run["psf"] is None else np.inf
+        trained_snr = np.inf if self._subtracts_bright(run["psf"]) else self._trained_snr()
         options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta, **search}
         options["recalibration"] = curve
         # An empty sky first: what is wrong with the options shows before the network runs.
         make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
         return prepared, meta, options
-
-    def _draw(self, prepared, psf, observation, **options):
-        """Samples of the apparent sky, and the observation with the noise that was used."""
-        if psf is not None:
-            prepared, psf = self._reweighted(prepared, psf, observation)
-        return draw_skies(
-            prepared,
-            psf,
-            lambda seen: self.sample_apparent(seen, **options),
-            scale=self.preset_.scale,
-            n_samples=options["n_samples"],
-            seed=options["seed"],
-            trained_snr=self._trained_snr(),
-            measure_rms=observation.get("rms") is None,
-        )
-
-    def _reweighted(self, prepared, psf, observation):
-        """The observation and its PSF, with other weights where the PSF is a foreign one."""
-        foreign = has_pedestal(psf, like=prepared.image)
-        if not foreign or self.preset_.scale.pixels_per_beam is None:
-            return prepared, psf
-        image, psf, noise = reweight(prepared.image, prepared.valid, psf)
-        rms = None if observation.get("rms") is None else prepared.rms * noise
-        return self._prepare(image, primary_beam=prepared.primary_beam, rms=rms), psf
 
     def _residual(self, prepared, sky, psf):
         pixel = prepared.image.meta["pixel_scale"]
@@ -396,9 +321,6 @@ class DiffusionDeconvolver(RecalibratedEstimator, DiffusionEstimator):
         if "kernel_fwhm" in sky.meta:
             kernel = (sky.meta["kernel_fwhm"] / pixel).to_value(u.one)
         return residual_image(prepared, sky, psf, kernel_fwhm=kernel)
-
-    def _trained_snr(self):
-        return self.description_["training"].get("pairs", {}).get("largest_flux", np.inf)
 
     def _meta(self, prepared, seed, n_samples):
         beam = prepared.image.meta["beam"]

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from diffsky.backend import sample_generator
 from diffsky.deconvolution.bright_fit import BrightFit, working_instrument
-from diffsky.deconvolution.observation import estimate_rms
+from diffsky.deconvolution.noise import estimate_rms, measure_noise
 from diffsky.exceptions import DiffskyWarning
 
 __all__ = ["bright_limits", "bright_part", "draw_skies"]
@@ -36,6 +36,7 @@ _BRIGHT_SHARE, _SHOWN_SHARE = 0.2, 0.67
 _SIDELOBES, _LEAST_SHARE = 1.5, (0.1, 0.5)
 _BORDER = 1e-3  # of the brightest pixel: where a bright source ends
 _STEADY = 0.99  # the noise is measured again while it falls by more
+_SWAMPED = 0.5  # of a measured rms: sidelobes that large are subtracted, whatever the peak
 
 
 def bright_limits(trained_snr):
@@ -90,13 +91,18 @@ def draw_skies(prepared, psf, sample, *, scale, n_samples, seed, trained_snr, me
     Warns
     -----
     DiffskyWarning
-        If the image is too bright to be sampled without its PSF.
+        If the image is too bright to be sampled without its PSF, or on a grid that does not follow
+        the beam; or if bright sources are left, as they are at the border of the data.
     """
-    if psf is None:
-        _warn_if_bright(prepared, trained_snr)
+    if psf is None or scale.pixels_per_beam is None:
+        _warn_if_bright(prepared, trained_snr, psf)
+        return sample(prepared), prepared
     limits = bright_limits(trained_snr)
-    faint = prepared.dirty_working.max() <= limits[0]
-    if psf is None or faint or scale.pixels_per_beam is None:
+    if measure_rms:
+        # Sidelobes of the brightest source may be most of what was measured as noise.
+        sidelobes = _rms_of_sidelobes(psf, prepared.grid.zoom * scale.pixels_per_beam)
+        limits = (min(limits[0], _SWAMPED / max(sidelobes, _SWAMPED / limits[0])), limits[1])
+    if prepared.dirty_working.max() <= limits[0]:
         return sample(prepared), prepared
     fitter = BrightFit(
         working_instrument(psf, prepared.grid),
@@ -130,6 +136,9 @@ def _sample_in_cycles(prepared, fitter, noise, sample, scale, limits, measure_rm
             break
         bright[active] += found[active]
         bright, left, prepared = _fit_bright(fitter, bright, active, noise, prepared, measure_rms)
+    if measure_rms:
+        bright, left, prepared = _measured_locally(bright, left, prepared)
+    _warn_if_left(left.max(), bright_snr)
     rest = sample(replace(prepared, dirty_working=left))
     return np.maximum(bright + rest, 0), prepared
 
@@ -181,22 +190,58 @@ def _fit_bright(fitter, bright, active, noise, prepared, measure_rms):
         if factor > _STEADY:
             break
         bright, left = bright / factor, left / factor
-        prepared = replace(
-            prepared,
-            rms=prepared.rms * factor,
-            dirty_working=prepared.dirty_working / factor,
-            rms_working=prepared.rms_working * factor,
-        )
+        prepared = _with_noise(prepared, factor, prepared.rms * factor)
         active = np.ones_like(active)
     return bright, left, prepared
 
 
-def _warn_if_bright(prepared, trained_snr):
+def _measured_locally(bright, left, prepared):
+    """The same with the noise of every place, where what the first sample leaves has another."""
+    valid = prepared.primary_beam_working > 0
+    beam, pixel = prepared.image.meta["beam"], prepared.image.meta["pixel_scale"]
+    fwhm = float(np.sqrt(beam.major * beam.minor) / pixel) / prepared.grid.zoom
+    factor = measure_noise(left[0], valid, beam_fwhm=fwhm)
+    if np.ndim(factor) == 0:
+        return bright, left, prepared
+    factor = np.where(valid, factor, 1).astype(np.float32)
+    rms = prepared.rms * np.maximum(prepared.grid.to_image(factor, conserve="intensity"), 0)
+    return bright / factor, left / factor, _with_noise(prepared, factor, rms)
+
+
+def _with_noise(prepared, factor, rms):
+    return replace(
+        prepared,
+        rms=rms,
+        dirty_working=prepared.dirty_working / factor,
+        rms_working=prepared.rms_working * factor,
+    )
+
+
+def _rms_of_sidelobes(psf, beam_fwhm):
+    """Root mean square of a PSF beyond two beams from its peak, where the data lie."""
+    y, x = (np.arange(n) - n // 2 for n in psf.shape)
+    beyond = np.hypot(y[:, None], x) > 2 * beam_fwhm
+    beyond &= (np.abs(y) < psf.shape[0] / 4)[:, None] & (np.abs(x) < psf.shape[1] / 4)
+    return float(np.sqrt(np.mean(psf[beyond] ** 2))) if beyond.any() else 0.0
+
+
+def _warn_if_left(peak, bright_snr):
+    if peak > bright_snr:
+        warnings.warn(
+            f"a source of {peak:.0f} rms could not be subtracted, as those within a beam of the "
+            "border of the data cannot: results are not trusted around it",
+            DiffskyWarning,
+            stacklevel=6,
+        )
+
+
+def _warn_if_bright(prepared, trained_snr, psf):
     peak = prepared.dirty_working.max()
     bright, _ = bright_limits(trained_snr)
+    where = "Without psf=" if psf is None else "On a grid that does not follow the beam"
     if np.isfinite(trained_snr) and peak > bright:
         warnings.warn(
-            f"the image peaks at {peak:.0f} rms. Without psf=, results are not trusted around "
+            f"the image peaks at {peak:.0f} rms. {where}, results are not trusted around "
             f"sources above {bright:g} rms, whose sidelobes hide and imitate others, nor for "
             f"sources above {trained_snr:g} rms, the largest of the training",
             DiffskyWarning,

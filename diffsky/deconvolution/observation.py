@@ -8,13 +8,16 @@ import numpy as np
 from astropy.nddata import CCDData
 
 from diffsky.deconvolution.grid import WorkingGrid
+from diffsky.deconvolution.noise import measure_noise
 from diffsky.exceptions import DiffskyWarning
 from diffsky.images import load_image, load_map
 from diffsky.instrument.primary_beam import KNOWN_DISHES, airy_primary_beam
 
-__all__ = ["PreparedObservation", "estimate_rms", "prepare_observation"]
+__all__ = ["PreparedObservation", "prepare_observation"]
 
 _PBLIMIT = 0.1
+_LEAST_BLANKS = 0.01  # share of the pixels
+_LEAST_SAMPLING = 1.5  # pixels of a fixed grid across the minor axis of the beam; D24 have 2
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def prepare_observation(
         None takes that of the telescope and frequency in the header where the dish is known,
         else unity, with a warning.
     rms : array, number, Quantity, CCDData, path or None, optional
-        Noise rms in Jy/beam; None measures it.
+        Noise rms in Jy/beam; None measures it, locally where it varies over the field (see
+        `diffsky.deconvolution.noise.measure_noise`). Blocks of pixels that are exactly 0 then count
+        as blank, with a warning.
     mask : `numpy.ndarray` or None, optional
         True where there is no data, beside the image's own mask.
     beam : `radio_beam.Beam`, Quantity or None, optional
@@ -108,8 +113,8 @@ def prepare_observation(
     Raises
     ------
     ValueError
-        If the image cannot be used (see `diffsky.images.load_image`), has no noise, or has data
-        beyond a grid of fixed size.
+        If the image cannot be used (see `diffsky.images.load_image`), has no noise, has data
+        beyond a grid of fixed size, or a beam that a grid of fixed pixels does not sample.
     """
     image = load_image(dirty, beam=beam)
     valid = ~image.mask
@@ -127,21 +132,24 @@ def prepare_observation(
     valid = valid & (np.nan_to_num(gain) > _PBLIMIT)
     if not valid.any():
         raise ValueError("no pixel has both data and a primary beam above 0.1")
+    beam_fwhm = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
+    beam_fwhm = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one)
+    if rms is None:
+        valid = _without_zeros(image.data, valid)
+        noise = measure_noise(image.data, valid, beam_fwhm=beam_fwhm)
+    else:
+        noise = load_map(rms, like=image, name="rms")
     gain = np.where(valid, gain, 0)
-    noise = (
-        estimate_rms(image.data[valid]) if rms is None else load_map(rms, like=image, name="rms")
-    )
     noise = np.broadcast_to(np.asarray(noise, dtype=np.float32), valid.shape)
     valid = valid & (np.nan_to_num(noise) > 0)
     if not valid.any():
         raise ValueError("the noise rms is 0; expected an image with noise, or rms= above 0")
     if pixels_per_beam is None:
         zoom = pixel / image.meta["pixel_scale"].to_value(u.arcsec)
+        _check_fixed_pixel(pixel, image.meta["beam"])
         grid = WorkingGrid.fixed(valid, zoom, size)
     else:
-        beam_fwhm = np.sqrt(image.meta["beam"].major * image.meta["beam"].minor)
-        zoom = (beam_fwhm / image.meta["pixel_scale"]).to_value(u.one) / pixels_per_beam
-        grid = WorkingGrid.around(valid, zoom, stride)
+        grid = WorkingGrid.around(valid, beam_fwhm / pixels_per_beam, stride)
     valid_working = grid.valid_to_working(valid)
     dirty_over_rms = np.divide(image.data, noise, out=np.zeros_like(image.data), where=valid)
     resampled = [grid.to_working(fill_from_nearest(dirty_over_rms, valid))]
@@ -152,24 +160,6 @@ def prepare_observation(
     return PreparedObservation(
         image, noise, gain, valid, grid, dirty_working, gain_working, rms_working
     )
-
-
-def estimate_rms(values):
-    """Noise rms of an image with few sources.
-
-    Parameters
-    ----------
-    values : array_like
-        Pixels with data, not corrected for the primary beam.
-
-    Returns
-    -------
-    rms : float
-        Standard deviation from the median absolute deviation after clipping at 3 sigma.
-    """
-    from astropy.stats import sigma_clipped_stats
-
-    return float(sigma_clipped_stats(values, sigma=3, stdfunc="mad_std")[2])
 
 
 def fill_from_nearest(image, valid):
@@ -193,6 +183,33 @@ def fill_from_nearest(image, valid):
 
     nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return np.asarray(image)[tuple(nearest)]
+
+
+def _without_zeros(data, valid):
+    """Valid pixels without blocks of exact zeros, which noise never has and blank regions do."""
+    from scipy.ndimage import binary_opening
+
+    blank = binary_opening((data == 0) & valid, np.ones((3, 3)))
+    share = blank.sum() / valid.sum()
+    if share <= _LEAST_BLANKS or (blank == valid).all():
+        return valid
+    warnings.warn(
+        f"{share:.0%} of the pixels are exactly 0, in blocks: they count as blank. Mask them "
+        "with mask= or NaN, or give rms= to use them as they are.",
+        DiffskyWarning,
+        stacklevel=5,
+    )
+    return valid & ~blank
+
+
+def _check_fixed_pixel(pixel, beam):
+    minor = beam.minor.to_value(u.arcsec)
+    if minor < _LEAST_SAMPLING * pixel:
+        raise ValueError(
+            f"the weights have working pixels of {pixel:g} arcsec, the image a beam of "
+            f"{minor:.4g} arcsec (minor axis); expected {_LEAST_SAMPLING:g} pixels or more across "
+            "it, or weights whose grid follows the beam"
+        )
 
 
 def _telescope_primary_beam(image):

@@ -13,13 +13,14 @@ from diffsky.images import load_psf
 __all__ = [
     "TRAINED_CONTENT",
     "fit_beam",
-    "has_pedestal",
+    "is_foreign",
     "load_matching_psf",
     "psf_content",
     "warn_if_foreign",
 ]
 
-# Beam areas within two beams of the peak, of the PSFs that the network has seen.
+# Beam areas within two beams of the peak, of the PSFs that the network has seen, where its
+# description does not tell.
 TRAINED_CONTENT = (0.8, 1.7)
 _TOLERANCE = 0.1  # relative, of either axis
 _MAIN_LOBE = 0.35  # of the peak, the level above which imagers fit the beam
@@ -112,20 +113,22 @@ def psf_content(psf, beam_fwhm):
     return float(psf[distance < 2 * beam_fwhm].sum() / area)
 
 
-def warn_if_foreign(content):
+def warn_if_foreign(content, trained=TRAINED_CONTENT):
     """Warn where a PSF is not of the kind that networks are trained on.
 
     Parameters
     ----------
     content : float
         As `psf_content` gives it.
+    trained : tuple of float, optional
+        Smallest and largest content of the training. Default `TRAINED_CONTENT`.
 
     Warns
     -----
     DiffskyWarning
-        If it is outside of `TRAINED_CONTENT`.
+        If it is outside of that.
     """
-    low, high = TRAINED_CONTENT
+    low, high = trained
     if low <= content <= high:
         return
     what = (
@@ -134,27 +137,29 @@ def warn_if_foreign(content):
         else "fluxes of extended sources may be too low"
     )
     warnings.warn(
-        f"the PSF holds {content:.2f} beam areas within two beams, those of the training {low} to "
-        f"{high}: {what}",
+        f"the PSF holds {content:.2f} beam areas within two beams, those of the training {low:g} "
+        f"to {high:g}: {what}",
         DiffskyWarning,
         stacklevel=6,
     )
 
 
-def has_pedestal(psf, *, like):
-    """Whether a PSF stands on a wider pedestal than networks are trained on.
+def is_foreign(psf, trained, *, like):
+    """Whether a PSF stands on a wider pedestal than those of a training.
 
     Parameters
     ----------
     psf : `numpy.ndarray`
         Shape (ny, nx), its peak of 1 at (ny // 2, nx // 2).
+    trained : tuple of float
+        Least and largest `psf_content` of the training.
     like : `astropy.nddata.CCDData`
         The image, as `diffsky.images.load_image` returns it.
 
     Returns
     -------
-    has : bool
-        True beyond the upper end of `TRAINED_CONTENT`.
+    foreign : bool
+        True beyond the upper end.
 
     Warns
     -----
@@ -163,8 +168,8 @@ def has_pedestal(psf, *, like):
     """
     beam = np.sqrt(like.meta["beam"].major * like.meta["beam"].minor)
     content = psf_content(psf, (beam / like.meta["pixel_scale"]).to_value(u.one))
-    warn_if_foreign(content)
-    return content > TRAINED_CONTENT[1]
+    warn_if_foreign(content, trained)
+    return content > trained[1]
 
 
 def _misfit(form, x, y, values):

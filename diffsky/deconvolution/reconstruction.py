@@ -132,10 +132,12 @@ def make_catalog(
         raise ValueError(f"min_reliability must be between 0 and 1, got {min_reliability!r}")
     image, grid = prepared.image, prepared.grid
     beam = image.meta["beam"]
+    beam_fwhm = scale.pixels_per_beam or pixels_per_beam(prepared)
     sources = find_sources(
         apparent,
         strategy,
-        radius=radius_in_beams(radius, beam) * (scale.pixels_per_beam or pixels_per_beam(prepared)),
+        radius=radius_in_beams(radius, beam) * beam_fwhm,
+        compact_fwhm=beam_fwhm,
         mask=prepared.primary_beam_working <= 0,
         root=scale.average_root,
     )

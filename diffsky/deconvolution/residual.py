@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from astropy.nddata import CCDData
 
-from diffsky.deconvolution.observation import estimate_rms
+from diffsky.deconvolution.noise import estimate_rms
 from diffsky.images import load_psf
 from diffsky.instrument.constructors import instrument_from_images
 

@@ -15,13 +15,13 @@ from diffsky.deconvolution.psf_checks import fit_beam, psf_content
 
 __all__ = ["find_taper", "reweight"]
 
-_CONTENT = 1.5  # beam areas within two beams, inside the range of the training
+_CONTENT = 1.5  # beam areas within two beams, inside the range of most trainings
 _WIDTH = 0.18  # cycles per beam: where the taper ends
 _CORE = 16  # beams: half of the part of the PSF that decides the taper
 _STEEPEST, _HALVINGS = 300.0, 30
 
 
-def reweight(image, valid, psf):
+def reweight(image, valid, psf, *, content=_CONTENT):
     """Weigh the short baselines of an image less.
 
     Parameters
@@ -32,6 +32,8 @@ def reweight(image, valid, psf):
         Shape of the image, True where there is data; elsewhere it counts as 0.
     psf : `numpy.ndarray`
         Its PSF, with its peak of 1 at (my // 2, mx // 2).
+    content : float, optional
+        Beam areas that the new PSF shall hold within two beams. Default 1.5.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def reweight(image, valid, psf):
         New noise rms over the old one, for noise of natural weights.
     """
     beam, pixel = image.meta["beam"], image.meta["pixel_scale"]
-    steepness, width = find_taper(psf)
+    steepness, width = find_taper(psf, content=content)
     size = max(2 * max(image.shape), *psf.shape)
     size += size % 2
     taper = _taper(size, steepness, width)
@@ -70,18 +72,20 @@ def reweight(image, valid, psf):
     return new, new_psf / peak, float(noise)
 
 
-def find_taper(psf):
+def find_taper(psf, *, content=_CONTENT):
     """Find the taper 1 / (1 + a exp(-(k / w)^2)) that brings a PSF into the range of the training.
 
     Parameters
     ----------
     psf : `numpy.ndarray`
         Shape (my, mx), its peak of 1 at (my // 2, mx // 2).
+    content : float, optional
+        Beam areas that the new PSF shall hold within two beams. Default 1.5.
 
     Returns
     -------
     steepness : float
-        a, 0 or more, with which the new PSF holds 1.5 areas of its beam within two beams.
+        a, 0 or more, with which the new PSF holds ``content``.
     width : float
         w in cycles per pixel.
     """
@@ -95,8 +99,8 @@ def find_taper(psf):
         middle = (low + high) / 2
         plane = np.fft.irfft2(spectrum * _taper(4 * half, middle, width))[: 2 * half, : 2 * half]
         plane /= plane[half, half]
-        content = psf_content(plane, np.sqrt(np.prod(fit_beam(plane))))
-        low, high = (middle, high) if content > _CONTENT else (low, middle)
+        held = psf_content(plane, np.sqrt(np.prod(fit_beam(plane))))
+        low, high = (middle, high) if held > content else (low, middle)
     return high, width
 
 

@@ -10,6 +10,8 @@ STRATEGIES = ("median", "mean", "detect-aggregate")
 # Apparent flux per working pixel in rms. One sample is free of noise; in the mean of samples a
 # source that few of them contain is as faint as it is unlikely.
 _SAMPLE_THRESHOLD, _AVERAGE_THRESHOLD = 0.03, 0.01
+# Positions of extended sources scatter with their size: share of the FWHM that the radius grows by.
+_GROWTH = 0.5
 # FWHM in working pixels of the smoothing before segmentation: half a beam, so that the texture of
 # extended sources is not taken for sources; wider where positions jitter between samples.
 _SAMPLE_SMOOTHING, _AVERAGE_SMOOTHING = 2.0, 2.5
@@ -56,7 +58,17 @@ def summarize_samples(samples, strategy, *, root=1.0):
     return np.median(samples, axis=0) if strategy == "median" else samples.mean(axis=0)
 
 
-def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_flux=0.0, root=1.0):
+def find_sources(
+    samples,
+    strategy,
+    *,
+    radius,
+    mask,
+    compact_fwhm=np.inf,
+    min_reliability=0.0,
+    min_flux=0.0,
+    root=1.0,
+):
     """Detect and measure the sources of a set of samples.
 
     Parameters
@@ -70,6 +82,9 @@ def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_fl
         Radius in working pixels within which detections belong to one source.
     mask : `numpy.ndarray`
         Shape (ny, nx), True where there is no data.
+    compact_fwhm : float, optional
+        FWHM in working pixels above which a source is extended: its radius grows by half of what
+        its FWHM has more, in quadrature. Default infinite: the same radius for all.
     min_reliability : float, optional
         Sources found in a smaller share of the samples are left out.
     min_flux : float, optional
@@ -90,13 +105,20 @@ def find_sources(samples, strategy, *, radius, mask, min_reliability=0.0, min_fl
         for sample in samples
     ]
     detections = [table[table["flux"] >= min_flux] for table in detections]
-    positions = None
+    positions = size = None
     if strategy != "detect-aggregate":
         average = summarize_samples(samples, strategy, root=root)
         found = detect_sources(
             average, threshold=_AVERAGE_THRESHOLD, mask=mask, smooth_fwhm=_AVERAGE_SMOOTHING
         )
         positions = (found["x"], found["y"])
+        size = np.sqrt(found["major"] * found["minor"])
     return aggregate_detections(
-        detections, radius=radius, positions=positions, min_reliability=min_reliability
+        detections,
+        radius=radius,
+        positions=positions,
+        position_fwhm=size,
+        growth=_GROWTH if np.isfinite(compact_fwhm) else 0.0,
+        compact_fwhm=compact_fwhm if np.isfinite(compact_fwhm) else 0.0,
+        min_reliability=min_reliability,
     )

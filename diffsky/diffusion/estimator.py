@@ -165,7 +165,8 @@ class DiffusionEstimator:
         how["pairs"] = getattr(pairs, "describe", dict)()
         training = {**self.description_["training"], "distillation": how}
         name = f"{start['name']}-distilled"
-        description = {**self.description_, "name": name, "training": training, "merits": {}}
+        kept = {k: v for k, v in self.description_.items() if k != "recalibration"}
+        description = {**kept, "name": name, "training": training, "merits": {}}
         self._adopt(student, replace(self.preset_, sampling=loss.sampling()), description)
         return self
 

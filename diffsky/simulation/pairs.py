@@ -1,5 +1,6 @@
 """Training pairs made on the fly: dirty image and sky on the working grid."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,7 +152,8 @@ class SimulatedPairs:
         Returns
         -------
         description : dict
-            ``version``, ``instruments`` (their number), ``largest_flux`` (in rms), ``priors``
+            ``version``, ``instruments`` (their number), ``psf_content`` (smallest and largest sum
+            of their PSFs within two beams, in beam areas), ``largest_flux`` (in rms), ``priors``
             (their keywords and shares), ``field_size``, ``patch_size``, ``pblimit``, ``seed``.
         """
         priors = [
@@ -161,6 +163,7 @@ class SimulatedPairs:
         return {
             "version": self.version,
             "instruments": len(self.weights),
+            "psf_content": _psf_content(self.weights, self.scale.pixels_per_beam),
             "largest_flux": max(prior.brightest for prior, _ in self.priors),
             "priors": priors,
             "field_size": self.field_size,
@@ -241,6 +244,19 @@ class SimulatedPairs:
         if rng.random() < 0.5:
             images = images.flip(-1)
         return torch.rot90(images, int(rng.integers(4)), (-2, -1))
+
+
+def _psf_content(weights, beam_fwhm):
+    """Range of the sums of PSFs within two beams of their peak, in areas of the Gaussian beam."""
+    n = weights.shape[1]
+    axis = torch.fft.fftfreq(n, 1 / n)
+    near = torch.hypot(axis[:, None], axis) < 2 * beam_fwhm
+    area = math.pi * beam_fwhm**2 / (4 * math.log(2))
+    contents = []
+    for plane in weights:
+        psf = torch.fft.irfft2(plane + 0j, s=(n, n))
+        contents.append(float(psf[near].sum() / psf[0, 0] / area))
+    return [round(min(contents), 3), round(max(contents), 3)]
 
 
 def _draw_primary_beam(rng, size):

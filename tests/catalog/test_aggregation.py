@@ -190,3 +190,46 @@ def test_refusals(options, message):
     arguments = {"tables": [detections([1], [1])], "radius": 1} | options
     with pytest.raises(ValueError, match=message):
         aggregate_detections(arguments.pop("tables"), **arguments)
+
+
+def scattered(fwhm, spread=4.0, n=20):
+    rng = np.random.default_rng(3)
+    return [
+        detections(*(30 + rng.normal(0, spread, (2, 1))), [5.0], major=[fwhm], minor=[fwhm])
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_radius_grows_with_the_source(given):
+    options = {"radius": 2.0}
+    if given:
+        options |= {"positions": ([30.0], [30.0]), "position_fwhm": [16.0]}
+    same = aggregate_detections(scattered(16.0), **options)
+    assert same["reliability"].max() < 0.5
+    (row,) = aggregate_detections(scattered(16.0), **options, growth=0.75, compact_fwhm=4.0)[:1]
+    assert row["reliability"] > 0.9
+
+
+def test_radius_of_compact_sources_stays():
+    tables = scattered(4.0)
+    one = aggregate_detections(tables, radius=2.0)
+    other = aggregate_detections(tables, radius=2.0, growth=0.75, compact_fwhm=4.0)
+    assert list(one["n_detections"]) == list(other["n_detections"])
+
+
+def test_every_detection_belongs_to_one_source():
+    rng = np.random.default_rng(5)
+    tables = [
+        detections(*rng.uniform(0, 60, (2, 12)), np.ones(12), major=size, minor=size)
+        for size in rng.uniform(1, 25, (15, 12))
+    ]
+    result = aggregate_detections(tables, radius=2.0, growth=0.5, compact_fwhm=4.0)
+    assert result["n_detections"].sum() == 15 * 12
+    assert result["n_detections"].max() <= 15
+
+
+@pytest.mark.parametrize("options", [{"growth": -1}, {"growth": np.nan}, {"compact_fwhm": -1}])
+def test_growth_out_of_range(options):
+    with pytest.raises(ValueError, match="growth and compact_fwhm must be >= 0"):
+        aggregate_detections([detections([1], [1])], radius=1, **options)

@@ -215,3 +215,11 @@ def test_refusals(options, error, message):
 def test_pixel_refusals(arguments, radius, message):
     with pytest.raises(ValueError, match=message):
         match_pixels(*arguments, radius=radius)
+
+
+def test_radius_of_each_true_position():
+    matches = match_pixels([3.0, 13.0], [0.0, 0.0], [0.0, 10.0], [0.0, 0.0], radius=[4.0, 2.0])
+    assert list(matches.catalog_index) == [0]
+    assert list(matches.truth_index) == [0]
+    with pytest.raises(ValueError, match="radius must be a positive number, got -2"):
+        match_pixels([3.0], [0.0], [0.0, 1.0], [0.0, 0.0], radius=[4.0, -2.0])

@@ -213,3 +213,12 @@ def test_refusals(measured, wcs, beam, options, error, message):
     arguments = {"sources": measured, "wcs": wcs, "beam": beam, "rms": RMS} | options
     with pytest.raises(error, match=message):
         source_table(arguments.pop("sources"), **arguments)
+
+
+def test_near_bright_source_agrees_with_all_pairs():
+    x, y, flux = np.random.default_rng(2).uniform(0, 1, (3, 200)) * [[100], [100], [1]]
+    flux = 10 ** (3 * flux)
+    near = np.hypot(x[:, None] - x, y[:, None] - y) <= 8
+    expected = (near & (flux > 10 * flux[:, None])).any(axis=1)
+    assert 0 < expected.sum() < 200
+    np.testing.assert_array_equal(near_bright_source(x, y, flux, radius=8), expected)

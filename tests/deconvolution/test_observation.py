@@ -9,11 +9,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from numpy.testing import assert_allclose, assert_array_equal
 
-from diffsky.deconvolution.observation import (
-    estimate_rms,
-    fill_from_nearest,
-    prepare_observation,
-)
+from diffsky.deconvolution.noise import estimate_rms
+from diffsky.deconvolution.observation import fill_from_nearest, prepare_observation
 from diffsky.exceptions import DiffskyWarning
 from diffsky.images import write_image
 
@@ -237,3 +234,32 @@ def test_alma_beam_agrees_with_casa(tmp_path):
     assert_allclose(
         prepare(seen.dirty, primary_beam=seen.primary_beam).primary_beam[main], casa[main]
     )
+
+
+def test_blocks_of_zeros_are_blank(dirty):
+    image = dirty(SOURCES, shape=(128, 128))
+    image.data[:, :60] = 0
+    with pytest.warns(DiffskyWarning, match="47% of the pixels are exactly 0, in blocks"):
+        prepared = prepare(image)
+    assert_array_equal(prepared.valid, np.arange(128) >= 60 + np.zeros((128, 1)))
+    assert_allclose(prepared.rms[prepared.valid], 1e-4, rtol=0.1)
+    assert prepare(image, rms=1e-4).valid.all()  # as it is, and no warning
+
+
+def test_scattered_zeros_are_data(dirty):
+    image = dirty(SOURCES)
+    image.data[::3, ::2] = 0  # a coarse analogue-to-digital converter
+    assert prepare(image).valid.all()
+
+
+def test_fixed_pixels_that_do_not_sample_the_beam(dirty):
+    options = {"pixel": 0.4, "size": 32, "stride": 8, "primary_beam": 1.0}
+    with pytest.raises(ValueError, match=r"pixels of 0\.4 arcsec, .* beam of 0\.425 arcsec"):
+        prepare_observation(dirty(SOURCES, fwhm=4.25), **options)
+    prepared = prepare_observation(dirty(SOURCES, fwhm=8.5), **options)
+    assert prepared.dirty_working.shape == (32, 32)
+
+
+def test_one_beam_is_enough(dirty):
+    prepared = prepare(dirty(shape=(5, 5), fwhm=4.25), rms=1e-4)
+    assert prepared.dirty_working.shape == (8, 8)

@@ -128,3 +128,19 @@ def test_reweighted_image_keeps_its_mask(dirty):
     new, _, _ = reweight(image, valid, psf)
     assert (new.mask == ~valid).all()
     assert np.isfinite(new.data[valid]).all()
+
+
+def test_range_of_the_weights_is_taken(local_estimator, dirty):
+    # As wide as those of its training: no warning, which would be an error, and no other beam.
+    psf = pedestal_psf()
+    beam = np.sqrt(np.prod(fit_beam(psf)))
+    image = dirty([(40.3, 50.7, 0.002)], fwhm=beam)
+    deconvolver = local_estimator()
+    content = psf_content(psf, beam)
+    deconvolver.description_["training"] = {"pairs": {"psf_content": [0.9, 1.01 * content]}}
+    sky, _ = deconvolver.predict(image, psf=psf, **OPTIONS)
+    assert_allclose(sky.meta["beam"].major.to_value(u.arcsec), 0.1 * beam)
+    deconvolver.description_["training"] = {"pairs": {"psf_content": [0.9, 1.4]}}
+    with pytest.warns(DiffskyWarning, match=r"those of the training 0\.9 to 1\.4: .*reweighted"):
+        sky, _ = deconvolver.predict(image, psf=psf, **OPTIONS)
+    assert sky.meta["beam"].major.to_value(u.arcsec) < 0.099 * beam

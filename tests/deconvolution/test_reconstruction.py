@@ -1,5 +1,7 @@
 """Images and catalogues that come out of predictions: units, positions, samples, regions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -12,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CirclePixelRegion, CircleSkyRegion, PixCoord, Regions
 
 from diffsky import DiffskyWarning
-from diffsky.catalog import check_catalog, empty_catalog
+from diffsky.catalog import check_catalog, empty_catalog, read_catalog, write_catalog
 from diffsky.deconvolution import STRATEGIES
 from diffsky.images import write_image
 
@@ -329,3 +331,26 @@ def test_sky_can_be_written(local_estimator, dirty, tmp_path):
         assert_allclose(hdus[0].data, sky.data)
         assert hdus[0].header["BUNIT"] == "Jy/pixel"
         assert hdus[0].header["BMAJ"] * 3600 == pytest.approx(0.425)
+
+
+@pytest.mark.parametrize("name", ["empty.ecsv", "empty.fits", "empty.vot"])
+def test_empty_catalogue_can_be_written(local_estimator, dirty, tmp_path, name):
+    _, catalog = local_estimator().predict(dirty(), **OPTIONS)
+    assert len(catalog) == 0
+    write_catalog(catalog, tmp_path / name)
+    again = check_catalog(read_catalog(tmp_path / name))
+    assert len(again) == 0
+    assert again.colnames == catalog.colnames
+    assert again["flux"].unit == u.Jy
+
+
+def test_weights_of_any_number_of_pixels_per_beam(local_estimator, dirty, tiny_preset):
+    image = dirty([(40.3, 50.7, 0.1)], rms=1e-4)
+    for pixels in (3.0, 6.5):
+        deconvolver = local_estimator()
+        scale = replace(tiny_preset.scale, pixels_per_beam=pixels)
+        deconvolver.preset_ = replace(tiny_preset, scale=scale)
+        deconvolver.denoiser_.scale = scale
+        _, (row,) = deconvolver.predict(image, **OPTIONS)
+        assert abs(row["flux"].to_value(u.Jy) - 0.1) < 0.005
+        assert abs(row["x_centroid"] - 40.3) < 0.2

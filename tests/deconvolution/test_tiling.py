@@ -100,7 +100,7 @@ def test_predict_with_tiles_agrees(untrained, dirty, monkeypatch):
         calls.append(keywords)
         return draw(*args, **keywords, tile=192, overlap=160)
 
-    monkeypatch.setattr("diffsky.deconvolution.estimator.draw_samples", in_tiles)
+    monkeypatch.setattr("diffsky.deconvolution.posterior.draw_samples", in_tiles)
     tiled = untrained.sample(image, **options)
     assert len(calls) == 1
     np.testing.assert_allclose(tiled.data, whole.data, rtol=0, atol=1e-3 * whole.data.max())

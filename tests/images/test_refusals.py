@@ -1,11 +1,14 @@
 """What images are refused, and in which words."""
 
+import copy
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import NDData
 from astropy.wcs import WCS
+from radio_beam import Beam
 from radio_images import (
     JY_BEAM,
     MAJOR,
@@ -190,3 +193,10 @@ def test_file_is_not_fits(tmp_path):
     path.write_text("Jy/beam " * 1000)
     with pytest.raises(ValueError, match="notes.txt is not a readable FITS file"):
         load_image(path)
+
+
+def test_copied_beam_without_axes():
+    ccd = make_ccd(beam=False)
+    ccd.meta = {"beam": copy.copy(Beam(0.6 * u.arcsec)), "header": ccd.header}
+    with pytest.raises(ValueError, match="loses them when it is copied"):
+        load_image(ccd)

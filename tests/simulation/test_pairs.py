@@ -348,3 +348,16 @@ def test_scale(version):
 def test_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make_pairs(**options)
+
+
+def test_description_tells_what_the_psfs_hold():
+    pairs = make_pairs()
+    y, x = (np.arange(n) - n // 2 for n in (81, 81))
+    near = np.hypot(y[:, None], x) < 2 * pairs.scale.pixels_per_beam
+    area = np.pi * pairs.scale.pixels_per_beam**2 / (4 * np.log(2))
+    contents = []
+    for weights in pairs.weights:
+        psf = Instrument(weights, torch.ones(41, 41), 1.0).psf((81, 81)).numpy()
+        contents.append(psf[near].sum() / psf.max() / area)
+    described = pairs.describe()["psf_content"]
+    assert described == pytest.approx([min(contents), max(contents)], abs=2e-3)
