@@ -101,7 +101,7 @@ def draw_skies(prepared, psf, sample, *, scale, n_samples, seed, trained_snr, me
     if measure_rms:
         # Sidelobes of the brightest source may be most of what was measured as noise.
         sidelobes = _rms_of_sidelobes(psf, prepared.grid.zoom * scale.pixels_per_beam)
-        limits = (min(limits[0], _SWAMPED / max(sidelobes, _SWAMPED / limits[0])), limits[1])
+        limits = (_SWAMPED / max(sidelobes, _SWAMPED / limits[0]), limits[1])
     if prepared.dirty_working.max() <= limits[0]:
         return sample(prepared), prepared
     fitter = BrightFit(
@@ -111,11 +111,19 @@ def draw_skies(prepared, psf, sample, *, scale, n_samples, seed, trained_snr, me
         rms=prepared.rms_working * (prepared.primary_beam_working > 0),
     )
     noise = fitter.noise([sample_generator(seed, k, 1) for k in range(n_samples)])
-    return _sample_in_cycles(prepared, fitter, noise, sample, scale, limits, measure_rms)
+    bright, left, prepared = _subtract_bright(
+        prepared, fitter, noise, sample, scale, limits, measure_rms
+    )
+    _warn_if_left(left.max(), bright_limits(trained_snr)[0])
+    rest = sample(replace(prepared, dirty_working=left))
+    return np.maximum(bright + rest, 0), prepared
 
 
-def _sample_in_cycles(prepared, fitter, noise, sample, scale, limits, measure_rms):
-    """Major cycles. No sample depends on another but the first, which the noise comes from."""
+def _subtract_bright(prepared, fitter, noise, sample, scale, limits, measure_rms):
+    """Major cycles: bright skies, what they leave, and the observation with the noise of that.
+
+    No sample depends on another but the first, which the noise comes from.
+    """
     bright_snr, shown_snr = limits
     bright = np.zeros(noise.shape, dtype=np.float32)
     left = np.broadcast_to(prepared.dirty_working, bright.shape).copy()
@@ -138,9 +146,7 @@ def _sample_in_cycles(prepared, fitter, noise, sample, scale, limits, measure_rm
         bright, left, prepared = _fit_bright(fitter, bright, active, noise, prepared, measure_rms)
     if measure_rms:
         bright, left, prepared = _measured_locally(bright, left, prepared)
-    _warn_if_left(left.max(), bright_snr)
-    rest = sample(replace(prepared, dirty_working=left))
-    return np.maximum(bright + rest, 0), prepared
+    return bright, left, prepared
 
 
 def bright_part(sky, valid, *, least, scale):
@@ -228,10 +234,10 @@ def _rms_of_sidelobes(psf, beam_fwhm):
 def _warn_if_left(peak, bright_snr):
     if peak > bright_snr:
         warnings.warn(
-            f"a source of {peak:.0f} rms could not be subtracted, as those within a beam of the "
-            "border of the data cannot: results are not trusted around it",
+            f"{peak:.0f} rms are left of the image after the major cycles, which sources within a "
+            "beam of the border of the data do not enter: results are not trusted around the peak",
             DiffskyWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
 
 

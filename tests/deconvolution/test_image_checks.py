@@ -75,7 +75,7 @@ def altered(dirty, change, **options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (3 * wave(10.0, 90.0), r"stripes of 1\.. rms .* period of 1 arcsec, 90 deg"),
+        (3 * wave(10.0, 90.0), r"stripes of 1\.. rms .* period of 0\.9\d* arcsec, 90 deg"),
         (2.0, r"the background of the image is at 2\.. rms; expected 0"),
         (np.where((np.indices(SHAPE) - 90 > -4).all(0), -25.0, 0), "has a trough of 2.* rms"),
     ],

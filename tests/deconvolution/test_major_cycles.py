@@ -1,5 +1,6 @@
 """Major cycles: bright sources are subtracted, faint ones beside them are found."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from radio_beam import Beam
 
 from diffsky.backend import sample_generator
-from diffsky.deconvolution import WorkingScale, bright_fit, major_cycles
+from diffsky.deconvolution import FluxScale, WorkingScale, bright_fit, major_cycles
 from diffsky.deconvolution.bright_fit import BrightFit, working_instrument
 from diffsky.deconvolution.major_cycles import bright_limits, bright_part, draw_skies
 from diffsky.deconvolution.observation import prepare_observation
@@ -176,6 +177,59 @@ def test_bright_image_without_psf_warns(prepare):
     draw(prepared, None, lambda p: "skies", trained_snr=np.inf)  # nothing is known: no warning
 
 
+def test_fixed_grid_has_no_major_cycles_and_says_so(prepare):
+    prepared = prepare([BRIGHT], rms=RMS)
+    options = {"scale": FluxScale(), "n_samples": 2, "seed": 1, "trained_snr": 50.0}
+    with pytest.warns(DiffskyWarning, match=r"peaks at 9.. rms\. On a grid that does not follow"):
+        apparent, _ = draw_skies(prepared, gaussian_psf(), lambda p: "skies", **options)
+    assert apparent == "skies"
+
+
+def test_source_at_the_border_is_announced(point_estimator, dirty):
+    image = dirty([(1.0, 50.0, 500 * RMS), *FAINT], shape=SHAPE, rms=RMS)
+    options = {"n_samples": 1, "seed": 1, "primary_beam": 1.0, "rms": RMS}
+    with pytest.warns(DiffskyWarning, match=r"[45].. rms are left of the image") as record:
+        point_estimator.predict(image, psf=gaussian_psf(), **options)
+    assert [w.filename for w in record] == [__file__]
+
+
+def test_sidelobes_that_are_most_of_the_measured_noise(prepare):
+    # The source stands only 20 times above its own sidelobes: no reason to leave them.
+    psf = 0.9 * gaussian_psf()
+    rng = np.random.default_rng(7)
+    ripple = rng.normal(0, 0.05, psf.shape)
+    psf = psf + 0.5 * (ripple + ripple[::-1, ::-1])
+    psf[96, 96] = 1.0
+    prepared, seen = prepare([(48, 48, 15 * RMS)], rms=RMS), []
+
+    def sample(p):
+        seen.append(p.dirty_working)
+        return np.zeros((2, *SHAPE), dtype=np.float32)
+
+    options = {"scale": WorkingScale(), "n_samples": 2, "seed": 1, "trained_snr": 150.0}
+    draw_skies(prepared, psf, sample, **options)
+    assert len(seen) == 1  # the noise is known, the source is faint
+    draw_skies(prepared, psf, sample, measure_rms=True, **options)
+    assert len(seen) == 3
+
+
+def test_noise_that_varies_is_measured_after_the_cycles(point_estimator, dirty, noise_image):
+    shape = (160, 160)
+    growth = 3 ** (np.arange(160) / 159)
+    image = dirty([(100.3, 51.6, 200 * RMS)], shape=shape, noise=False)
+    noise = RMS * growth * noise_image(shape, BEAM, np.random.default_rng(3))
+    image.data = image.data + noise.astype("f4")
+    options = {"n_samples": 1, "seed": 1, "primary_beam": 1.0}
+    prepared = point_estimator._prepare(image, primary_beam=1.0)
+    assert prepared.rms.min() == prepared.rms.max()  # sidelobes would count as noise
+    psf = gaussian_psf(321)
+    _, used = point_estimator._draw(prepared, psf, {}, n_samples=1, seed=1)
+    assert_allclose(used.rms, RMS * growth * np.ones(shape), rtol=0.4)
+    assert_allclose(used.rms_working[8:-8, 8:-8], used.rms[8:-8, 8:-8], rtol=0.05)
+    _, catalog = point_estimator.predict(image, psf=psf, **options)
+    assert_allclose(catalog["flux"][0].to_value(u.Jy), 200 * RMS, rtol=0.05)
+
+
 @pytest.fixture(params=["root", "asinh"])
 def scale(request):
     return WorkingScale(stretch=request.param)
@@ -235,6 +289,7 @@ def test_samples_do_not_depend_on_their_number(untrained, dirty, monkeypatch):
     monkeypatch.setattr(major_cycles, "_MOST_CYCLES", 2)
     image = dirty([BRIGHT, *FAINT], shape=SHAPE, rms=RMS)
     options = {"psf": gaussian_psf(), "seed": 3, "primary_beam": 1.0}
+    warnings.simplefilter("ignore", DiffskyWarning)  # random weights leave the sources
     three, two = (untrained.sample(image, n_samples=n, **options).data for n in (3, 2))
     assert_allclose(three[:2], two, rtol=1e-3, atol=1e-6 * np.abs(two).max())
 
