@@ -208,7 +208,7 @@ def test_radius_grows_with_the_source(given):
     same = aggregate_detections(scattered(16.0), **options)
     assert same["reliability"].max() < 0.5
     (row,) = aggregate_detections(scattered(16.0), **options, growth=0.75, compact_fwhm=4.0)[:1]
-    assert row["reliability"] > 0.9
+    assert row["reliability"] > 0.8
 
 
 def test_radius_of_compact_sources_stays():
