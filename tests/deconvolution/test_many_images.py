@@ -69,7 +69,7 @@ def test_processes_see_no_files_of_the_driver(
         write_image(dirty(SOURCES, seed=k), tmp_path / paths[-1])
     like = dirty(SOURCES)
     for name, unit in {"primary_beam": u.one, "rms": u.Jy / u.beam}.items():
-        level = 0.9 if name == "primary_beam" else 1e-4
+        level = 0.9 if name == "primary_beam" else 1e-2
         plane = type(like)(np.full(like.shape, level), unit=unit, wcs=like.wcs)
         write_image(plane, tmp_path / maps[name])
     psf = np.pad(blob((97, 97), 48, 48, 4.25, 1.0), ((0, 1), (0, 1)))
