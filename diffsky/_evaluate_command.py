@@ -97,6 +97,7 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
         "stores": {name: str(store.path) for name, store in stores.items()},
         "weights": deconvolver.description_["name"],
         "weights_version": deconvolver.description_["version"],
+        "sha256": deconvolver.description_.get("sha256", ""),
         "n_samples": n_samples,
         "seed": seed,
         **deconvolver.sampling_plan(),

@@ -153,6 +153,22 @@ def test_more_pairs_and_other_options(evaluate, tmp_path):
     assert StoredResults.load(tmp_path / "out" / RESULTS).settings["seed"] == 5
 
 
+def test_changed_weights_of_the_same_name_are_others(evaluate, weights, tmp_path):
+    changed = DiffusionDeconvolver.load(weights)
+    with torch.no_grad():
+        next(changed.denoiser_.parameters()).add_(0.1)
+    changed.save(tmp_path / "changed")
+    assert evaluate(tmp_path / "out", "--n", 1).exit_code == 0
+    before = StoredResults.load(tmp_path / "out" / RESULTS).settings
+    refused = evaluate(tmp_path / "out", "--n", 1, weights=tmp_path / "changed")
+    assert refused.exit_code == 1
+    assert f"sha256 '{before['sha256']}', now" in refused.stderr
+    options = {"weights": tmp_path / "changed"}
+    assert evaluate(tmp_path / "out", "--n", 1, "--overwrite", **options).exit_code == 0
+    after = StoredResults.load(tmp_path / "out" / RESULTS).settings
+    assert {k for k in after if after[k] != before[k]} == {"sha256"}
+
+
 def test_sweep_has_a_group_for_each_value(evaluate, tmp_path):
     for k, name in enumerate(("pwv=0.5mm", "pwv=5mm")):
         pairs = PairStore(tmp_path / "sweep" / name)
