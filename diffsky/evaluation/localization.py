@@ -239,12 +239,13 @@ def flux_accuracy(flux, true_flux, snr, *, edges):
     table : `~astropy.table.Table`
         One row a bin: snr_low, snr_high, n; bias, the median of (flux - true) / flux; bias_err;
         mean_bias; scatter, a robust standard deviation (from the median absolute deviation).
+        Error and scatter of a single source are NaN.
     """
     which, edges = _bins(snr, edges)
     flux = np.asarray(flux, dtype=float)
     error = (flux - np.asarray(true_flux)) / flux
     table = _bin_table(edges, _count(which, edges))
-    scatter = _per_bin(mad_std, error, which, edges)
+    scatter = _per_bin(_scatter, error, which, edges)
     table["bias"] = _per_bin(np.median, error, which, edges)
     table["bias_err"] = _MEDIAN_ERROR * _over_root(scatter, table["n"])
     table["mean_bias"] = _per_bin(np.mean, error, which, edges)
@@ -289,7 +290,7 @@ def close_pairs(pool, *, edges=(0.3, 0.5, 0.75, 1.0, 1.5, 2.0)):
     for row, name in enumerate(("brighter", "fainter")):
         ratio = (estimated / true)[row][both]
         table[name] = _per_bin(np.median, ratio, which[both], edges)
-        scatter = _per_bin(mad_std, ratio, which[both], edges)
+        scatter = _per_bin(_scatter, ratio, which[both], edges)
         table[f"{name}_err"] = _MEDIAN_ERROR * _over_root(scatter, n_both)
     table["n_merged"] = _count(which[one], edges)
     merged = estimated.sum(axis=0) / true.sum(axis=0)
@@ -349,6 +350,11 @@ def _bin_table(edges, n):
 def _per_bin(function, values, which, edges):
     groups = (values[which == k] for k in range(len(edges) - 1))
     return np.array([function(group) if len(group) else np.nan for group in groups])
+
+
+def _scatter(values):
+    """Robust standard deviation; a single value has none."""
+    return mad_std(values) if len(values) > 1 else np.nan
 
 
 def _over_root(value, n):

@@ -235,6 +235,17 @@ def test_flux_accuracy_of_posterior_means_is_unbiased_by_estimate_not_by_truth()
     assert_allclose(raised["mean_bias"], 1 - 1 / 1.1, atol=0.006)
 
 
+def test_a_single_flux_has_no_error():
+    table = flux_accuracy([2.0, 2.0, 3.0], [1.0, 2.0, 3.0], [4.5, 6.5, 7.0], edges=[4, 6, 8])
+    assert table["n"].tolist() == [1, 2]
+    assert table["bias"].tolist() == [0.5, 0.0]
+    assert np.isnan([table["scatter"][0], table["bias_err"][0]]).all()
+    pair = make_result([0, 1.2], [0, 1.2], flux=[2.2, 1], true_flux=[2, 1])
+    row = close_pairs(pool_fields([pair], "a"), edges=[1, 2])[0]
+    assert row["brighter"] == pytest.approx(1.1)
+    assert np.isnan(row["brighter_err"])
+
+
 def test_close_pairs():
     apart = make_result([0, 1.2], [0, 1.2], flux=[2, 1.1], true_flux=[2, 1])
     merged = make_result([0.2], [0.0, 0.4], flux=[2.7], true_flux=[2, 1])
