@@ -16,7 +16,7 @@ TOLERANCE = 50e-6  # Jy
 PURITY = 0.95
 # A hair below what shares of 20 samples can be, so that rounding decides nothing.
 RELIABILITIES = np.arange(0.1, 1.01, 0.05) - 1e-3
-SIGNALS = np.arange(2.75, 8.01, 0.25)
+SIGNALS = np.arange(0.0, 8.01, 0.25)
 N_DRAWS = 1000
 
 
@@ -131,9 +131,12 @@ class Scores:
 
 
 def thresholds_of(results, method):
-    """Thresholds worth trying: shares of samples, or signal-to-noise ratios."""
-    rated = all(one.catalogs[method].flux_samples is not None for one in results)
-    return RELIABILITIES if rated else SIGNALS
+    """Thresholds worth trying: shares of samples, or S/N from one on that all detections pass."""
+    if all(one.catalogs[method].flux_samples is not None for one in results):
+        return RELIABILITIES
+    lowest = min(one.catalogs[method].score.min(initial=np.inf) for one in results)
+    passed = np.flatnonzero(lowest >= SIGNALS)
+    return SIGNALS[passed[-1] if np.isfinite(lowest) and len(passed) else 0 :]
 
 
 def best_threshold(results, method):

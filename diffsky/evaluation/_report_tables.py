@@ -33,7 +33,7 @@ SNR_EDGES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0, 100.0, 10
 BRIGHT = 5.0  # the S/N from which on the summary has flux bias and position error
 # A hair below what shares of samples can be, so that rounding decides nothing.
 _RELIABILITIES = np.arange(0.1, 0.975, 0.05) - 1e-3
-_SIGNALS = np.arange(3.0, 8.1, 0.25)
+_SIGNALS = np.arange(0.0, 8.1, 0.25)
 # Below these differences the quantities of posterior samples mean nothing.
 _DITHER = {"total flux": 0.1, "number of sources": 0.5, "pixel values": 0.1}
 _LEAST_FIELDS = 2
@@ -153,7 +153,12 @@ def posterior_tables(results, seed):
 
 
 def _grid(results, method):
-    return _RELIABILITIES if has_reliability(results, method) else _SIGNALS
+    """Thresholds worth trying: those of S/N start with one that all detections pass."""
+    if has_reliability(results, method):
+        return _RELIABILITIES
+    lowest = min(one.catalogs[method].score.min(initial=np.inf) for one in results)
+    above = np.flatnonzero(lowest >= _SIGNALS)
+    return _SIGNALS[above[-1] if np.isfinite(lowest) and len(above) else 0 :]
 
 
 def _scores(results, method, limit, radius, n_bootstrap, seed):

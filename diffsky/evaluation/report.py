@@ -25,6 +25,7 @@ __all__ = ["EvaluationReport", "make_report", "write_report"]
 RADII = (0.5, 0.18 * u.arcsec)
 THRESHOLDS = {True: 0.5, False: 4.0}  # of a reliability, of a signal-to-noise ratio
 REFERENCE = "matched filter"
+OWN_THRESHOLDS = {"single run": 0.0}  # D24 take all that is in a sample
 _ALL = "all"
 
 
@@ -78,7 +79,7 @@ def make_report(
         weights has them, and the diagram has both.
     thresholds : dict of str to float, optional
         Least scores by method, before all others. Without these and ``validation`` they are 0.5
-        for a reliability and 4 for a signal-to-noise ratio.
+        for a reliability and 4 for a signal-to-noise ratio; of a single run, all detections count.
     radii : sequence of float or `~astropy.units.Quantity`, optional
         Matching radii of the summary, in beams or angles; all other tables have the first.
         Default half a beam and 0.18 arcsec.
@@ -185,7 +186,8 @@ def _thresholds(results, methods, given, validation, radius):
         if method in given:
             continue
         if validation is None:
-            given[method] = THRESHOLDS[has_reliability(results, method)]
+            usual = THRESHOLDS[has_reliability(results, method)]
+            given[method] = OWN_THRESHOLDS.get(method, usual)
         else:
             given[method] = best_threshold(validation, method, radius)
     return {method: float(given[method]) for method in methods}

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -154,6 +155,27 @@ def test_validation_gives_thresholds_and_recalibration():
     recalibrated = diagram[diagram["recalibrated"]]
     assert raw["ece"][0] > 0.15 > recalibrated["ece"][0] + 0.05
     assert 0.1 < report.settings["thresholds"]["median"] < 0.95
+
+
+def test_thresholds_of_a_single_run_go_down_to_its_faintest():
+    results = [with_single_run(make_field(k)) for k in range(6)]
+    report = make_report(results, **FAST)
+    row = row_of(report.tables["summary"], method="single run", radius="0.5 beam")
+    assert (row["threshold"], row["n_found"], row["f1"]) == (0.0, 24, 1.0)
+    best = make_report(results, validation=results, **FAST).settings["thresholds"]
+    assert best["single run"] <= 1.5
+    rows = report.tables["scores"]
+    assert rows[rows["method"] == "single run"]["threshold"].min() == 1.5
+    signals = np.concatenate([one.catalogs["matched filter"].score for one in results])
+    lowest = rows[rows["method"] == "matched filter"]["threshold"].min()
+    assert lowest <= signals.min() < lowest + 0.25
+
+
+def with_single_run(one):
+    """The field with all of its true sources at an S/N of 1.5."""
+    truth, snr = one.truth, np.full(len(one.truth), 1.5)
+    found = Detections(truth.x, truth.y, truth.flux, truth.flux / 10, snr, snr)
+    return replace(one, catalogs={**one.catalogs, "single run": found})
 
 
 def test_recalibration_of_the_weights_is_what_all_tables_have():
