@@ -58,13 +58,13 @@ def _scores(figure, table):
     for axes, kind in zip(np.atleast_1d(figure.subplots(1, len(kinds))), kinds, strict=True):
         for k, (method, rows) in enumerate([g for g in groups if limits[g[0]] == kind]):
             for name, style in (("f1", "-"), ("purity", ":"), ("completeness", "--")):
-                label = f"{method}: {name.replace('f1', 'F1')}"
+                label = method if name == "f1" else None  # the caption has the styles
                 axes.plot(rows["threshold"], rows[name], style, color=f"C{k}", label=label, lw=1.5)
             axes.fill_between(
                 rows["threshold"], *_around(rows["f1"], rows["f1_err"]), color=f"C{k}", alpha=0.2
             )
         axes.set(xlabel="least reliability" if kind else "least S/N", ylim=(0, 1.02))
-        axes.legend(fontsize=6)
+        axes.legend(fontsize=7)
 
 
 def _shares(label, x_label):
@@ -72,7 +72,8 @@ def _shares(label, x_label):
         axes = figure.subplots()
         for k, (method, rows) in enumerate(_by(table, "method")):
             _errors(axes, _middle(rows) * 1.015**k, rows, "share", method)
-        axes.set(xscale="log", xlabel=x_label, ylabel=label, ylim=(0, 1.02))
+        axes.set(xlabel=x_label, ylabel=label, ylim=(0, 1.02))
+        _signal_axis(axes)
         axes.legend(fontsize=8)
 
     return draw
@@ -85,8 +86,9 @@ def _flux(figure, table):
         above.errorbar(x, rows["bias"], rows["bias_err"], fmt="o-", ms=3, lw=1, label=method)
         below.plot(x, rows["scatter"], "o-", ms=3, lw=1)
     above.axhline(0, **_IDENTITY)
-    above.set(ylabel="median (flux − true) / flux", ylim=(-0.5, 0.5))
-    below.set(xscale="log", xlabel="estimated S/N", ylabel="scatter", ylim=(0, None))
+    above.set(ylabel="median (flux − true) / flux", ylim=_within(table["bias"], 0.5, 1.0))
+    below.set(xlabel="estimated S/N", ylabel="scatter", ylim=(0, None))
+    _signal_axis(below)
     above.legend(fontsize=7)
 
 
@@ -96,8 +98,10 @@ def _position(figure, table):
         axes.plot(_middle(rows), rows["error"], "o-", ms=3, lw=1, label=method)
     rows = next(iter(_by(table, "method")))[1]
     axes.plot(_middle(rows), rows["theory"], **_IDENTITY, label="theory")
-    axes.set(xscale="log", yscale="log")
+    axes.set(yscale="log")
     axes.set(xlabel="normalised injected flux", ylabel="error of one coordinate (beams)")
+    _signal_axis(axes)
+    _plain_numbers(axes.yaxis)
     axes.legend(fontsize=8)
 
 
@@ -107,6 +111,9 @@ def _pairs(figure, table):
         middle = (rows["separation_low"] + rows["separation_high"]) / 2
         _errors(axes, middle + 0.01 * k, rows, "told_apart", method)
     axes.set(xlabel="separation (beams)", ylabel="share told apart", ylim=(0, 1.02))
+    axes.set(xlim=(0, table["separation_high"].max()))
+    if not table["n"].sum():
+        axes.set_title("no pairs as close as this", size=9)
     axes.legend(fontsize=8)
 
 
@@ -123,7 +130,7 @@ def _reliability(figure, table):
             style = {"color": f"C{k}", "mfc": "white"} if recalibrated else {"color": f"C{k}"}
             _errors(axes, rows["reliability"], rows, "share", label, **style)
     axes.plot([0, 1], [0, 1], **_IDENTITY)
-    axes.set(xlabel="reliability", ylabel="share that is true", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(xlabel="reliability", ylabel="share that is true", xlim=(0, 1.02), ylim=(0, 1.02))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
 
@@ -226,6 +233,28 @@ def _by(table, column):
 def _middle(rows):
     """Middle of the bins on a logarithmic axis, which has no 0."""
     return np.sqrt(np.maximum(rows["snr_low"], rows["snr_high"] / 2) * rows["snr_high"])
+
+
+def _signal_axis(axes):
+    """A logarithmic axis of S/N."""
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+
+
+def _plain_numbers(axis):
+    """Label 1, 2, 5, 10 and so on as such, not as powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _within(values, least, most):
+    """Limits about 0 that show all values up to `most`, and no less than `least`."""
+    largest = np.nanmax(np.abs(values), initial=0.0)
+    reach = float(np.clip(1.1 * largest, least, most))
+    return -reach, reach
 
 
 def _errors(axes, x, rows, name, label, **style):
