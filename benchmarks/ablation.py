@@ -177,12 +177,13 @@ def train(name, folder, steps, device):
         "sigma_data": preset.sigma_data,
     }
     cost.write_text(json.dumps(figures) + "\n")
-    return deconvolver, figures
+    return DiffusionDeconvolver.load(weights, device=device), figures
 
 
 def score(name, deconvolver, folder, pairs, n_samples):
     """Figures of a variant on the fields for tuning."""
-    settings = {"weights": name, "seed": TUNING, "n_samples": n_samples}
+    checksum = deconvolver.description_["sha256"]
+    settings = {"weights": name, "sha256": checksum, "seed": TUNING, "n_samples": n_samples}
     stored = StoredResults(folder / f"results-{n_samples}", settings)
     for number, pair in enumerate(tqdm(pairs, desc=name)):
         if ("", number) not in stored:

@@ -10,6 +10,7 @@ fields or thresholds it adds to them. A field that fails is named at the end, an
 tries it again.
 """
 
+import functools
 import os
 import tempfile
 import warnings
@@ -33,6 +34,12 @@ TIMEOUT = 1800.0
 def pair_store(data, seed):
     """The store of the CASA fields of a seed, which may still lack some."""
     return PairStore(Path(data) / f"casa-{seed}")
+
+
+@functools.cache
+def stored_pairs(data, seed):
+    """The same store to read from. All its pairs are verified once in a process."""
+    return PairStore(Path(data) / f"casa-{seed}", mode="r")
 
 
 def clean_catalog(data, seed, number, peak):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import torch
-from casa_data import clean_catalog, pair_store
+from casa_data import clean_catalog, stored_pairs
 from fields import N_POINTINGS, VALIDATION, fast_telescope
 from telescope import Telescope
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,7 +52,7 @@ class CasaFields:
 
     def pair(self, number):
         """One field."""
-        return pair_store(self.data, self.seed).read(number)
+        return stored_pairs(self.data, self.seed).read(number)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def with_clean(results, data, seed, peak):
     """The same results with what CLEAN + PyBDSF find at one threshold."""
     complete = []
     for one in results:
-        image = pair_store(data, seed).read(one.number).dirty
+        image = stored_pairs(str(data), seed).read(one.number).dirty
         ny, nx = image.shape
         centre = image.wcs.pixel_to_world(nx // 2, ny // 2).icrs
         table = clean_catalog(data, seed, one.number, peak)

@@ -77,6 +77,7 @@ def draw_reliability(results, method, recalibration):
         )
     above.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     above.set(ylabel="share that is true", xlim=(0, 1), ylim=(0, 1.02))
+    above.set_title(f"{len(results)} fields, {len(pool.found)} detections", size=9)
     above.legend(fontsize=8, loc="lower right")
     below.set(xlabel="reliability", ylabel="detections")
     return figure
@@ -97,6 +98,7 @@ def draw_tarp(results):
         print(f"{name}: largest distance {curve.distance:.3f}, p {curve.p_value:.2f}")
     axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     axes.set(xlabel="credibility", ylabel="expected coverage", xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(f"{len(results)} fields", size=9)
     axes.legend(fontsize=8)
     return figure
 

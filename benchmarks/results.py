@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from casa_data import PEAKS, has_catalogs, pair_store
+from casa_data import PEAKS, has_catalogs, stored_pairs
 from estimates import (
     D24_RADIUS,
     HALF_A_BEAM,
@@ -137,10 +137,16 @@ def choose_thresholds(known):
 
 def casa_numbers(data, seed, n, peaks):
     """Those of the first `n` CASA fields that are there with all of these thresholds."""
-    store = pair_store(data, seed)
+    store = stored_pairs(str(data), seed)
     there = [k for k in range(n) if k in store and has_catalogs(data, seed, k, peaks)]
+    if not there:
+        raise click.ClickException(
+            f"{data} has no CASA field of seed {seed} searched with thresh_pix {peaks}: "
+            "casa_data.py makes them, and --casa 0 leaves them out"
+        )
     if len(there) < n:
-        print(f"  {len(there)} of {n} CASA fields of seed {seed} are in {data}; casa_data.py makes")
+        print(f"  {len(there)} of {n} CASA fields of seed {seed} are in {data}; casa_data.py makes "
+              "the others")  # fmt: skip
     return there
 
 
@@ -172,8 +178,9 @@ def report_other(weights, n, data, store, processes):
     known = evaluate(
         weights, [FastFields(VALIDATION)], range(n), folder / "validation", processes=processes
     )
-    thresholds = choose_thresholds(known)
-    numbers = {"fast": range(n), "casa": [k for k in range(n) if k in pair_store(data, CASA)]}
+    thresholds, numbers = choose_thresholds(known), {"fast": range(n), "casa": []}
+    if (data / f"casa-{CASA}").exists():
+        numbers["casa"] = [k for k in range(n) if k in stored_pairs(str(data), CASA)]
     sources = {"fast": FastFields(FAST), "casa": CasaFields(str(data), CASA)}
     for name, source in sources.items():
         results = evaluate(weights, [source], numbers[name], folder / name, processes=processes)
@@ -197,6 +204,8 @@ def report_other(weights, n, data, store, processes):
 def main(data, weights, samples, sampler, steps, processes, store, fast, casa, validation,
          casa_validation, also, also_fields, record):  # fmt: skip
     """Print all figures, and which targets they meet."""
+    for seed in (VALIDATION, CASA) if casa else ():
+        stored_pairs(str(data), seed)  # refused now rather than after the fast fields
     weights = Weights(weights, samples, sampler, steps)
     folder = weights.folder(store)
     print(f"{weights.title()}\n{weights.cost()}")
