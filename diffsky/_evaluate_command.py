@@ -8,6 +8,7 @@ import click
 __all__ = [
     "RESULTS",
     "check_output",
+    "check_validation",
     "evaluate_stores",
     "find_stores",
     "format_summary",
@@ -53,6 +54,19 @@ def find_stores(path):
     return stores
 
 
+def _describe_run(deconvolver, stores, *, n_samples, seed):
+    """What decides the results of an evaluation, in what JSON can hold."""
+    return {
+        "stores": {name: str(store.path) for name, store in stores.items()},
+        "weights": deconvolver.description_["name"],
+        "weights_version": deconvolver.description_["version"],
+        "sha256": deconvolver.description_.get("sha256", ""),
+        "n_samples": n_samples,
+        "seed": seed,
+        **deconvolver.sampling_plan(),
+    }
+
+
 def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrite, step):
     """Evaluate the pairs of stores whose results are not stored yet.
 
@@ -93,15 +107,7 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
     from diffsky.evaluation import StoredResults, evaluate_pair
     from diffsky.exceptions import DiffskyWarning
 
-    settings = {
-        "stores": {name: str(store.path) for name, store in stores.items()},
-        "weights": deconvolver.description_["name"],
-        "weights_version": deconvolver.description_["version"],
-        "sha256": deconvolver.description_.get("sha256", ""),
-        "n_samples": n_samples,
-        "seed": seed,
-        **deconvolver.sampling_plan(),
-    }
+    settings = _describe_run(deconvolver, stores, n_samples=n_samples, seed=seed)
     stored = StoredResults(Path(output) / RESULTS, settings, overwrite=overwrite)
     orders = [(g, number) for g, store in stores.items() for number in store.numbers()[:n]]
     missing = [order for order in orders if order not in stored]
@@ -186,6 +192,53 @@ def read_validation(path):
     if not folder.is_dir() or not (results := StoredResults.load(folder).read()):
         raise click.ClickException(f"{path} has no results of diffsky evaluate ({RESULTS}/)")
     return results
+
+
+def check_validation(path, deconvolver, stores, *, n_samples, seed):
+    """Refuse thresholds of other weights, and warn about those of the same pairs.
+
+    Parameters
+    ----------
+    path : path-like or None
+        Folder of the report that gives them; None checks nothing.
+    deconvolver : `~diffsky.DiffusionDeconvolver`
+        With weights.
+    stores : dict of str to `~diffsky.simulation.PairStore`
+        As from `find_stores`.
+    n_samples, seed : int
+        As for `evaluate_stores`.
+
+    Raises
+    ------
+    click.ClickException
+        If it is of other weights, or they were sampled in another way.
+    """
+    from diffsky.evaluation import StoredResults
+    from diffsky.exceptions import DiffskyWarning
+
+    if path is None:
+        return
+    settings = _describe_run(deconvolver, stores, n_samples=n_samples, seed=seed)
+    stored = StoredResults.load(Path(path) / RESULTS).settings
+    names = [name for name in settings if name not in ("stores", "seed")]
+    different = [
+        f"{name} {stored.get(name)!r}, here {settings[name]!r}"
+        for name in names
+        if stored.get(name) != settings[name]
+    ]
+    if different:
+        raise click.ClickException(
+            f"the validation in {path} has {'; '.join(different)}; expected the same weights, "
+            "sampled alike"
+        )
+    same = sorted(set(stored["stores"].values()) & set(settings["stores"].values()))
+    if same:
+        warnings.warn(
+            f"the validation is of the pairs that are scored ({', '.join(same)}): thresholds and "
+            "recalibration flatter the result",
+            DiffskyWarning,
+            stacklevel=2,
+        )
 
 
 def check_output(output, *, overwrite, weights=None):

@@ -15,6 +15,7 @@ import click
 from diffsky import __version__
 from diffsky._evaluate_command import (
     check_output,
+    check_validation,
     evaluate_stores,
     find_stores,
     format_summary,
@@ -269,6 +270,7 @@ def _evaluate(
         deconvolver = DiffusionDeconvolver.from_pretrained(
             weights, device=device, precision=precision
         )
+        check_validation(validation, deconvolver, stores, n_samples=n_samples, seed=seed)
         options = {"n": n, "n_samples": n_samples, "seed": seed, "overwrite": overwrite}
         results, settings = evaluate_stores(deconvolver, stores, output, **options, step=step)
         if not results:

@@ -181,6 +181,7 @@ def test_sweep_has_a_group_for_each_value(evaluate, tmp_path):
     assert dict(zip(summary["group"], summary["n_fields"], strict=True))["pwv=5mm"] == 2
 
 
+@pytest.mark.filterwarnings("always::diffsky.DiffskyWarning")
 def test_validation_gives_thresholds(evaluate, tmp_path):
     assert evaluate(tmp_path / "one", "--n", 2).exit_code == 0
     result = evaluate(tmp_path / "two", "--validation", tmp_path / "one")
@@ -188,6 +189,11 @@ def test_validation_gives_thresholds(evaluate, tmp_path):
     settings = Table.read(tmp_path / "two" / "summary.ecsv").meta["settings"]
     assert settings["validation"] == str(tmp_path / "one")
     assert settings["thresholds"]["matched filter"] != 4.0
+    assert "warning: the validation is of the pairs that are scored" in result.stderr
+    refused = evaluate(tmp_path / "three", "--validation", tmp_path / "one", n_samples=4)
+    assert refused.exit_code == 1
+    assert "n_samples 3, here 4; expected the same weights" in refused.stderr
+    assert not (tmp_path / "three").exists()
 
 
 def test_nothing_to_calibrate_with_is_said(evaluate, tmp_path):
