@@ -2,18 +2,12 @@
 
 import copy
 import secrets
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from diffsky.backend import select_backend
-from diffsky.diffusion.consistency import (
-    DISTILLATION,
-    ConsistencyLoss,
-    check_start,
-    weights_checksum,
-)
+from diffsky.diffusion.distilling import DistillableEstimator
 from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.training import train_denoiser
@@ -31,7 +25,7 @@ __all__ = ["DiffusionEstimator"]
 _CUSTOM = "custom"  # name of a preset that was given as such
 
 
-class DiffusionEstimator:
+class DiffusionEstimator(DistillableEstimator):
     """Base of the estimators.
 
     A subclass names its ``_preset_type`` (with ``network``, ``preconditioning``, ``sigma_data``,
@@ -72,103 +66,6 @@ class DiffusionEstimator:
         self.compile = compile
         self.sampler = sampler
         self.n_steps = n_steps
-
-    def distill(
-        self,
-        pairs,
-        *,
-        steps=None,
-        batch_size=None,
-        learning_rate=None,
-        checkpoint_dir=None,
-        checkpoint_every=250,
-        resume=False,
-        seed=0,
-        progress=None,
-    ):
-        """Train the weights further until a sample takes one to four network calls.
-
-        The present weights teach a copy of themselves to give the end of the flow that they are
-        sampled along (consistency distillation, Song et al. 2023, arXiv:2303.01469). The copy then
-        takes their place, and ``sampler="consistency"`` with ``n_steps`` 1 to 4 is how it is
-        sampled, 2 by default. Until it does, this estimator stays as it is.
-
-        Parameters
-        ----------
-        pairs : object
-            As for ``fit``: of the kind that the weights were trained on.
-        steps : int or None, optional
-            Optimizer steps, each with about twice the work of one of ``fit``. None takes 2000.
-        batch_size : int or None, optional
-            Pairs a step; None takes the preset's.
-        learning_rate : float or None, optional
-            None takes 2e-4.
-        checkpoint_dir : path-like or None, optional
-            Folder for checkpoints and the log. Without it nothing can be resumed.
-        checkpoint_every : int, optional
-            Steps between checkpoints.
-        resume : bool, optional
-            Continue the run in ``checkpoint_dir``, if there is one. The estimator has to have the
-            weights that the run started from.
-        seed : int, optional
-            Of the order of pairs and the noise.
-        progress : bool or None, optional
-            Show a progress bar; None shows one on a terminal.
-
-        Returns
-        -------
-        self : `DiffusionEstimator`
-            This estimator. ``description_["training"]["distillation"]`` says how and from what
-            its weights were distilled.
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit`` or ``load``.
-        ValueError
-            If the weights are distilled ones, the pairs do not fit them, a number is out of range,
-            or the run in ``checkpoint_dir`` started from other weights.
-        FileExistsError
-            If ``checkpoint_dir`` holds a run and ``resume`` is False.
-        KeyboardInterrupt
-            On Ctrl-C, after a checkpoint was written.
-        """
-        self._fitted()
-        if self._distilled():
-            raise ValueError(
-                f"weights {self.description_['name']!r} are distilled already; expected those that "
-                "they were distilled from"
-            )
-        self._check_pairs(pairs, self.preset_)
-        loss = ConsistencyLoss(self._copy_denoiser(), self.preset_.sampling)
-        given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-        plan = {"batch_size": self.preset_.training.get("batch_size", 32), **DISTILLATION}
-        plan |= {name: value for name, value in given.items() if value is not None}
-        named = {name: self.description_[name] for name in ("name", "version")}
-        start = {**named, "sha256": weights_checksum(loss.teacher.network)}
-        check_start(checkpoint_dir, start)
-        student = self._copy_denoiser()
-        history = train_denoiser(
-            student.to(memory_format=torch.channels_last),
-            pairs,
-            **plan,
-            noise_levels=loss.draw,
-            loss=loss,
-            seed=seed,
-            backend=self._backend(),
-            checkpoint_dir=checkpoint_dir,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
-            progress=progress,
-        )
-        how = {**plan, **history, "seed": seed, "ratio": loss.ratio, "teacher": start}
-        how["pairs"] = getattr(pairs, "describe", dict)()
-        training = {**self.description_["training"], "distillation": how}
-        name = f"{start['name']}-distilled"
-        kept = {k: v for k, v in self.description_.items() if k != "recalibration"}
-        description = {**kept, "name": name, "training": training, "merits": {}}
-        self._adopt(student, replace(self.preset_, sampling=loss.sampling()), description)
-        return self
 
     def save(self, folder, *, name=None, half=False, overwrite=False):
         """Write the weights and what they are.
@@ -316,8 +213,9 @@ class DiffusionEstimator:
         describe = getattr(pairs, "describe", dict)
         training = {**plan, **history, "seed": seed, "pairs": describe(), **started_from}
         description = {"name": "unnamed", "version": 1, "preset": name}
-        self._adopt(denoiser, preset, {**description, "training": training, "merits": {}})
-        self._writes = run.get("devices", 1) * run.get("num_nodes", 1) == 1 or is_writer()
+        n_processes = run.get("devices", 1) * run.get("num_nodes", 1)
+        description |= {"training": training, "merits": {}}
+        self._adopt(denoiser, preset, description, n_processes=n_processes)
         return self
 
     def _origin(self):
@@ -327,9 +225,6 @@ class DiffusionEstimator:
 
     def _check_pairs(self, pairs, preset):
         """Refuse pairs that weights of the preset cannot be trained on."""
-
-    def _distilled(self):
-        return self.preset_.sampling.get("sampler") == "consistency"
 
     def _network(self):
         """The network itself, not what torch.compile wraps it in."""
@@ -352,10 +247,10 @@ class DiffusionEstimator:
     def _backend(self):
         return select_backend(self.device, self.precision, compile=self.compile)
 
-    def _adopt(self, denoiser, preset, description):
+    def _adopt(self, denoiser, preset, description, *, n_processes=1):
         self.denoiser_, self.preset_, self.description_ = denoiser.eval(), preset, description
         self._run = None
-        self._writes = True
+        self._writes = n_processes == 1 or is_writer()
 
     def __getstate__(self):
         """Everything but the place where it runs, so that a copy finds one for itself."""

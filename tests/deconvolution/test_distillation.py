@@ -137,6 +137,33 @@ def test_distilled_weights_are_not_distilled_again(teacher, pairs):
         deconvolver.distill(pairs, **PLAN)
 
 
+@pytest.mark.parametrize(
+    "options", [{"devices": 0}, {"num_nodes": 2}, {"strategy": "horovod"}, {"batch_size": 3}]
+)
+def test_processes_are_checked_first(teacher, pairs, options):
+    plan = {"batch_size": 2, **options} | ({"devices": 2} if "batch_size" in options else {})
+    with pytest.raises(ValueError, match=next(iter(options))):
+        teacher().distill(pairs, **plan)
+    assert pairs.seen == []
+
+
+def test_the_first_of_several_processes_saves(teacher, pairs, tmp_path, monkeypatch):
+    """As in the second of two, and then in the first."""
+    asked = {}
+
+    def train(*args, **options):
+        asked.update(options)
+        return {"steps": 4, "loss": 1.0}
+
+    monkeypatch.setattr("diffsky.diffusion.distilling.train_denoiser", train)
+    for is_first in (False, True):
+        monkeypatch.setattr("diffsky.diffusion.estimator.is_writer", lambda first=is_first: first)
+        several = {"devices": 2, "num_nodes": 3, "strategy": "ddp"}
+        teacher().distill(pairs, **several).save(tmp_path / "student")
+        assert (tmp_path / "student").exists() == is_first
+        assert several.items() <= asked.items()
+
+
 def test_refused(teacher, pairs, monkeypatch):
     with pytest.raises(NotFittedError):
         DiffusionDeconvolver().distill(pairs)
