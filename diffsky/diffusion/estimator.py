@@ -10,6 +10,8 @@ from diffsky.backend import select_backend
 from diffsky.diffusion.distilling import DistillableEstimator
 from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
+from diffsky.diffusion.samplers import get_sampler
+from diffsky.diffusion.schedules import make_sigmas
 from diffsky.diffusion.training import train_denoiser
 from diffsky.diffusion.weights import (
     is_writer,
@@ -167,12 +169,13 @@ class DiffusionEstimator(DistillableEstimator):
         Raises
         ------
         ValueError
-            If distilled weights are to be sampled with another sampler than ``"consistency"``, or
-            others with this one.
+            If there is no such sampler or number of steps; or if distilled weights are to be
+            sampled with another sampler than ``"consistency"``, or others with this one.
         """
         given = {"sampler": self.sampler, "n_steps": self.n_steps}
         plan = {**self.preset_.sampling, **{k: v for k, v in given.items() if v is not None}}
-        if self._distilled() != (plan.get("sampler") == "consistency"):
+        _check_plan(plan)
+        if self._distilled() != (plan["sampler"] == "consistency"):
             expected = (
                 "'consistency'" if self._distilled() else "another, or weights from distill()"
             )
@@ -199,6 +202,11 @@ class DiffusionEstimator(DistillableEstimator):
             denoiser = self._copy_denoiser()
             name, started_from = self.description_["preset"], {"started_from": self._origin()}
         else:
+            if preset.sampling.get("sampler") == "consistency":
+                raise ValueError(
+                    "the preset has the sampler 'consistency', which weights from distill() alone "
+                    "can be sampled with; expected another"
+                )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 denoiser = _new_denoiser(preset)
@@ -283,6 +291,16 @@ class DiffusionEstimator(DistillableEstimator):
 def _bare(network):
     """What torch.compile wraps."""
     return getattr(network, "_orig_mod", network)
+
+
+def _check_plan(plan):
+    """Refuse a sampler or levels that are none."""
+    get_sampler(plan.get("sampler"))
+    n_steps = plan.get("n_steps")
+    if not isinstance(n_steps, int | np.integer):
+        raise ValueError(f"n_steps is {n_steps!r}; expected an integer of 1 or more")
+    plan["n_steps"] = int(n_steps)
+    make_sigmas(**{name: value for name, value in plan.items() if name != "sampler"})
 
 
 def _new_denoiser(preset):

@@ -164,6 +164,22 @@ def test_the_first_of_several_processes_saves(teacher, pairs, tmp_path, monkeypa
         assert several.items() <= asked.items()
 
 
+def test_preset_of_distilled_weights_is_not_trained_anew(teacher, pairs, tiny_preset, tmp_path):
+    """New weights would be sampled as if they were distilled."""
+    deconvolver = teacher()
+    deconvolver.description_["preset"] = "custom"
+    deconvolver.distill(pairs, **PLAN).save(tmp_path / "student")
+    loaded, pairs.seen = load(tmp_path / "student"), []
+    with pytest.raises(ValueError, match="preset has the sampler 'consistency', which weights fr"):
+        loaded.fit(pairs, **PLAN)
+    with pytest.raises(ValueError, match="are distilled; expected those that they were distilled"):
+        loaded.fit(pairs, warm_start=True, **PLAN)
+    assert pairs.seen == []
+    assert loaded.sampling_plan()["sampler"] == "consistency"
+    loaded.preset = tiny_preset
+    assert loaded.fit(pairs, **PLAN).sampling_plan()["sampler"] == "euler"
+
+
 def test_refused(teacher, pairs, monkeypatch):
     with pytest.raises(NotFittedError):
         DiffusionDeconvolver().distill(pairs)
