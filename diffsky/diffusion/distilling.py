@@ -121,8 +121,9 @@ class DistillableEstimator:
         how["pairs"] = getattr(pairs, "describe", dict)()
         training = {**self.description_["training"], "distillation": how}
         name = f"{start['name']}-distilled"
-        kept = {k: v for k, v in self.description_.items() if k != "recalibration"}
-        description = {**kept, "name": name, "training": training, "merits": {}}
+        # Checksum, merits and recalibration are the teacher's own.
+        kept = {key: self.description_[key] for key in ("version", "preset")}
+        description = {"name": name, **kept, "training": training, "merits": {}}
         preset = replace(self.preset_, sampling=loss.sampling())
         self._adopt(student, preset, description, n_processes=devices * num_nodes)
         return self

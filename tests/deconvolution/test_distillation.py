@@ -60,11 +60,14 @@ def weights_of(deconvolver):
 
 def test_distilled_weights(teacher, pairs, dirty, tmp_path):
     deconvolver = teacher()
+    deconvolver.description_["recalibration"] = {"of": "the teacher"}
     before = weights_of(deconvolver)
     assert deconvolver.distill(pairs, seed=3, **PLAN) is deconvolver
     assert pairs.seen == list(range(8))
     assert not torch.equal(weights_of(deconvolver), before)
     assert deconvolver.sampling_plan()["sampler"] == "consistency"
+    # Neither checksum nor recalibration of the teacher.
+    assert deconvolver.description_.keys() == {"name", "version", "preset", "training", "merits"}
     training = deconvolver.description_["training"]
     assert training["pairs"] == {"largest_flux": 1e4}  # the range that is trusted stays
     how = training["distillation"]
