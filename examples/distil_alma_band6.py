@@ -1,8 +1,8 @@
 """Distil weights until a sample takes one to four network calls.
 
 The weights teach a copy of themselves on pairs that are simulated on the fly from the bundled bank
-of PSFs, of the priors of the bundled weights. The run folder holds checkpoints and the log; the
-same command continues a run that was interrupted.
+of PSFs, with the priors that the weights were trained on. The run folder holds checkpoints and the
+log; the same command continues a run that was interrupted.
 
     python examples/distil_alma_band6.py run-distil
 """
@@ -12,20 +12,23 @@ from pathlib import Path
 import click
 
 from diffsky.instrument import load_psf_bank
-from diffsky.simulation import PRIORS, SimulatedPairs
-
-RMS, BEAM = 48e-6, 0.854  # Jy/beam and arcsec of the prior's observation
-WIDE_SHARE = 0.4
+from diffsky.simulation import Prior, SimulatedPairs
 
 
-def make_pairs(scale, seed=2):
-    """Endless pairs of all observations of the bank."""
+def make_pairs(deconvolver, seed=3):
+    """Endless pairs of all observations of the bank, skies as in the training of the weights."""
+    described = deconvolver.description_["training"]["pairs"]["priors"]
     priors = [
-        (PRIORS["independent"].in_units_of(RMS, BEAM), 1 - WIDE_SHARE),
-        (PRIORS["wide"], WIDE_SHARE),
+        (Prior.from_dict({k: v for k, v in one.items() if k != "share"}), one["share"])
+        for one in described
     ]
     return SimulatedPairs.from_bank(
-        load_psf_bank(), priors=priors, field_size=128, patch_size=64, scale=scale, seed=seed
+        load_psf_bank(),
+        priors=priors,
+        field_size=128,
+        patch_size=64,
+        scale=deconvolver.preset_.scale,
+        seed=seed,
     )
 
 
@@ -44,7 +47,7 @@ def main(folder, weights, steps, batch_size, learning_rate, device):
 
     deconvolver = DiffusionDeconvolver.from_pretrained(weights, device=device)
     deconvolver.distill(
-        make_pairs(deconvolver.preset_.scale),
+        make_pairs(deconvolver),
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,

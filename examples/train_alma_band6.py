@@ -136,7 +136,6 @@ def main(folder, from_weights, steps, batch_size, device):
         deconvolver = first_stage(folder, batch_size, device)
     else:
         deconvolver = DiffusionDeconvolver.from_pretrained(from_weights, device=device)
-    start = {key: deconvolver.description_[key] for key in ("name", "version", "training")}
     deconvolver.fit(
         second_pairs(),
         steps=steps,
@@ -147,7 +146,6 @@ def main(folder, from_weights, steps, batch_size, device):
         **SECOND,
     )
     deconvolver.description_["version"] = VERSION
-    deconvolver.description_["training"]["started_from"] = start
     deconvolver.save(folder / NAME, name=NAME, half=True, overwrite=True)
 
 

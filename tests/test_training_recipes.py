@@ -41,9 +41,20 @@ def test_second_stage_of_the_bundled_weights(tmp_path):
     training = two.description_["training"]
     assert (two.description_["name"], training["steps"]) == ("alma-band6", 2)
     assert training["started_from"]["name"] == "alma-band6"
+    assert training["started_from"]["steps"] > 2  # of the training itself, as fit notes it
     priors = training["pairs"]["priors"]
     assert [prior["kind"] for prior in priors] == ["gaussians"] * 4 + ["general"] * 2
     assert sum(prior["share"] for prior in priors) == pytest.approx(1)
+
+
+def test_distillation_of_the_bundled_weights(tmp_path):
+    """On skies of the priors that they were trained on."""
+    run("distil_alma_band6.py", tmp_path / "run", "--steps", "1")
+    folder = tmp_path / "run" / "alma-band6-distilled"
+    training = DiffusionDeconvolver.load(folder, device="cpu").description_["training"]
+    taught, known = (t["pairs"]["priors"] for t in (training["distillation"], training))
+    assert [prior["share"] for prior in taught] == [prior["share"] for prior in known]
+    assert [prior["flux"] for prior in taught] == [prior["flux"] for prior in known]
 
 
 def test_preset_of_d24(tmp_path):
