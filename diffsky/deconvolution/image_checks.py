@@ -1,13 +1,12 @@
 """What is in an image that is neither noise nor sky: a network takes it for sky."""
 
-import warnings
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 
+from diffsky._warning import warn_caller
 from diffsky.deconvolution.noise import estimate_rms
-from diffsky.exceptions import DiffskyWarning
 
 __all__ = ["Stripes", "find_stripes", "warn_about_image"]
 
@@ -96,7 +95,7 @@ def warn_about_image(prepared, *, measured):
         troughs that are neither noise nor sidelobes, or a background that is not 0.
     """
     for text in _faults(prepared, measured):
-        warnings.warn(text, DiffskyWarning, stacklevel=3)
+        warn_caller(text)
 
 
 def _faults(prepared, measured):

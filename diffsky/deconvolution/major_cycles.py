@@ -9,17 +9,16 @@ posterior does.
 """
 
 import logging
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from diffsky._warning import warn_caller
 from diffsky.backend import sample_generator
 from diffsky.deconvolution.bright_fit import BrightFit, working_instrument
 from diffsky.deconvolution.noise import estimate_rms, measure_noise
-from diffsky.exceptions import DiffskyWarning
 
 __all__ = ["bright_limits", "bright_part", "draw_skies"]
 
@@ -233,11 +232,9 @@ def _rms_of_sidelobes(psf, beam_fwhm):
 
 def _warn_if_left(peak, bright_snr):
     if peak > bright_snr:
-        warnings.warn(
+        warn_caller(
             f"{peak:.0f} rms are left of the image after the major cycles, which sources within a "
-            "beam of the border of the data do not enter: results are not trusted around the peak",
-            DiffskyWarning,
-            stacklevel=5,
+            "beam of the border of the data do not enter: results are not trusted around the peak"
         )
 
 
@@ -246,10 +243,8 @@ def _warn_if_bright(prepared, trained_snr, psf):
     bright, _ = bright_limits(trained_snr)
     where = "Without psf=" if psf is None else "On a grid that does not follow the beam"
     if np.isfinite(trained_snr) and peak > bright:
-        warnings.warn(
+        warn_caller(
             f"the image peaks at {peak:.0f} rms. {where}, results are not trusted around "
             f"sources above {bright:g} rms, whose sidelobes hide and imitate others, nor for "
-            f"sources above {trained_snr:g} rms, the largest of the training",
-            DiffskyWarning,
-            stacklevel=5,
+            f"sources above {trained_snr:g} rms, the largest of the training"
         )

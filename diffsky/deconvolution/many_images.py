@@ -7,6 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from os import PathLike
 
 from diffsky._cluster import submit_to, task_slots
+from diffsky._warning import warn_caller
+from diffsky.deconvolution.observation import load_mask
 from diffsky.deconvolution.psf_checks import load_matching_psf
 from diffsky.exceptions import PredictionError
 from diffsky.images import load_image, load_map, load_psf
@@ -42,6 +44,8 @@ def check_images(images, plan, options):
             for name, value in maps.items():
                 if value is not None:
                     load_map(value, like=image, name=name)
+            if options.get("mask") is not None:
+                load_mask(options["mask"], shape=image.shape)
             if options["psf"] is not None:
                 load_matching_psf(options["psf"], like=image)
         except Exception as error:
@@ -178,7 +182,7 @@ def _receive(future):
     """Give the warnings of a worker here."""
     result, caught = future.result()
     for message, category in caught:
-        warnings.warn(message, category, stacklevel=7)
+        warn_caller(message, category)
     return result
 
 

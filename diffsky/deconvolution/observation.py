@@ -1,15 +1,14 @@
 """From a user's image to what the network sees, and samples back to the sky."""
 
-import warnings
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData
 
+from diffsky._warning import warn_caller
 from diffsky.deconvolution.grid import WorkingGrid
 from diffsky.deconvolution.noise import measure_noise
-from diffsky.exceptions import DiffskyWarning
 from diffsky.images import load_image, load_map
 from diffsky.instrument.primary_beam import KNOWN_DISHES, airy_primary_beam
 
@@ -119,12 +118,7 @@ def prepare_observation(
     image = load_image(dirty, beam=beam)
     valid = ~image.mask
     if mask is not None:
-        mask = np.asarray(mask, dtype=bool)
-        if mask.shape != valid.shape:
-            raise ValueError(
-                f"mask has shape {mask.shape}; expected that of the image {valid.shape}"
-            )
-        valid &= ~mask
+        valid &= ~load_mask(mask, shape=valid.shape)
     if primary_beam is None:
         gain = _telescope_primary_beam(image)
     else:
@@ -162,6 +156,32 @@ def prepare_observation(
     )
 
 
+def load_mask(mask, *, shape):
+    """Read the mask that goes with an image.
+
+    Parameters
+    ----------
+    mask : array_like of bool
+        True where there is no data.
+    shape : tuple of int
+        That of the image.
+
+    Returns
+    -------
+    mask : `numpy.ndarray`
+        Of bool.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    mask = np.asarray(mask, dtype=bool)
+    if mask.shape != shape:
+        raise ValueError(f"mask has shape {mask.shape}; expected that of the image {shape}")
+    return mask
+
+
 def fill_from_nearest(image, valid):
     """Replace pixels without data by the nearest with data, so that interpolation has no edge.
 
@@ -193,11 +213,9 @@ def _without_zeros(data, valid):
     share = blank.sum() / valid.sum()
     if share <= _LEAST_BLANKS or (blank == valid).all():
         return valid
-    warnings.warn(
+    warn_caller(
         f"{share:.0%} of the pixels are exactly 0, in blocks: they count as blank. Mask them "
-        "with mask= or NaN, or give rms= to use them as they are.",
-        DiffskyWarning,
-        stacklevel=5,
+        "with mask= or NaN, or give rms= to use them as they are."
     )
     return valid & ~blank
 
@@ -216,11 +234,9 @@ def _telescope_primary_beam(image):
     telescope, frequency = image.meta.get("telescope"), image.meta.get("frequency")
     dish = KNOWN_DISHES.get(str(telescope).upper().split()[0]) if telescope else None
     if dish is None or frequency is None:
-        warnings.warn(
+        warn_caller(
             f"no primary beam is known for telescope {telescope!r} at frequency {frequency}: the "
-            "sky is apparent, not true. Pass primary_beam= to correct it.",
-            DiffskyWarning,
-            stacklevel=5,
+            "sky is apparent, not true. Pass primary_beam= to correct it."
         )
         return np.ones(image.shape, dtype=np.float32)
     header = image.meta["header"]

@@ -1,13 +1,11 @@
 """Whether a PSF belongs to an image, and is of the kind that networks are trained on."""
 
-import warnings
-
 import astropy.units as u
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import least_squares
 
-from diffsky.exceptions import DiffskyWarning
+from diffsky._warning import warn_caller
 from diffsky.images import load_psf
 
 __all__ = [
@@ -136,11 +134,9 @@ def warn_if_foreign(content, trained=TRAINED_CONTENT):
         if content > high
         else "fluxes of extended sources may be too low"
     )
-    warnings.warn(
+    warn_caller(
         f"the PSF holds {content:.2f} beam areas within two beams, those of the training {low:g} "
-        f"to {high:g}: {what}",
-        DiffskyWarning,
-        stacklevel=6,
+        f"to {high:g}: {what}"
     )
 
 

@@ -1,10 +1,9 @@
 """The recalibration of reliabilities that weights may have, and which runs it is used in."""
 
 import dataclasses
-import warnings
 
+from diffsky._warning import warn_caller
 from diffsky.catalog import Recalibration
-from diffsky.exceptions import DiffskyWarning
 
 __all__ = ["RecalibratedEstimator"]
 
@@ -96,11 +95,9 @@ def _described(recalibration, sampling):
     """What JSON can hold, with a warning where it is of few detections."""
     fewest = min(recalibration.n_detections.values())
     if fewest < _LEAST_DETECTIONS:
-        warnings.warn(
+        warn_caller(
             f"the recalibration was fitted to {fewest} detections; with fewer than "
-            f"{_LEAST_DETECTIONS} it can be wrong by more than the shares of samples",
-            DiffskyWarning,
-            stacklevel=3,
+            f"{_LEAST_DETECTIONS} it can be wrong by more than the shares of samples"
         )
     if not recalibration.sampling:
         recalibration = dataclasses.replace(recalibration, sampling=sampling)

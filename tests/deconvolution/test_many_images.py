@@ -147,12 +147,19 @@ def test_bad_image_is_refused_before_any_is_sampled(
         deconvolver.predict([images[0], tmp_path / "text.fits"], **options)
     with pytest.raises(ValueError, match="image 1: rms has shape"):
         deconvolver.predict([images[0], images[2]], rms=np.ones((96, 96)), **options)
+    with pytest.raises(ValueError, match="image 1: mask has shape"):
+        deconvolver.predict([images[0], images[2]], mask=np.zeros((96, 96)), **options)
     psf = blob((96, 96), 48, 48, 4.25, 1.0)
     psf /= psf.max()
     with pytest.raises(ValueError, match="image 1: psf has shape"):
         deconvolver.predict([images[0], images[2]], psf=psf, **options)
     with pytest.raises(ValueError, match="radius"):
         deconvolver.predict(images, radius=0, **options)
+    for name, value in {"sampler": "leapfrog", "n_steps": 2.5}.items():
+        setattr(deconvolver, name, value)
+        with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+            deconvolver.predict(images, **options)
+        setattr(deconvolver, name, None)
     assert deconvolver.denoiser_.calls == 0
 
 
@@ -171,6 +178,16 @@ def test_warnings_of_workers_come_here(untrained, images, client):
     with pytest.warns(DiffskyWarning, match="(?i)bright|range|psf") as caught:
         untrained.predict(images, client=client, **OPTIONS)
     assert len(caught) == 3
+    assert {one.filename for one in caught} == {__file__}
+
+
+def test_warnings_name_the_line_of_the_caller(untrained, images):
+    options = {"n_samples": 3, "seed": 1}
+    calls = [(untrained.predict, images[0]), (untrained.sample, images[0])]
+    for call, what in [*calls, (untrained.predict, images[:1])]:
+        with pytest.warns(DiffskyWarning, match="no primary beam is known") as caught:
+            call(what, **options)
+        assert [one.filename for one in caught] == [__file__]
 
 
 def test_copy_of_an_estimator_finds_its_own_device(untrained, images):
