@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -170,7 +171,9 @@ def train_denoiser(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM in any process, after a checkpoint was written.
     """
-    _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir)
+    _check_integers(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
+    _check_integers(0, seed=seed)
+    _check_plan(learning_rate, resume, checkpoint_dir)
     check_processes(devices, num_nodes, strategy, device=backend.device, batch_size=batch_size)
     levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
     checkpoint = _find_checkpoint(checkpoint_dir, resume)
@@ -265,10 +268,13 @@ def _choose_levels(name, mean, std):
     return draw_ddpm_sigmas
 
 
-def _check_plan(steps, batch_size, learning_rate, resume, checkpoint_dir):
-    for name, value in {"steps": steps, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected 1 or more")
+def _check_integers(least=1, **values):
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} is {value}; expected {least} or more, an integer")
+
+
+def _check_plan(learning_rate, resume, checkpoint_dir):
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
     if resume and checkpoint_dir is None:

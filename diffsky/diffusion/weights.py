@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from diffsky.exceptions import WeightsError
@@ -55,7 +56,8 @@ def save_weights(folder, network, description, *, half=False, overwrite=False):
     }
     content = save(tensors)
     checksum = hashlib.sha256(content).hexdigest()
-    text = json.dumps({"format": FORMAT, **description, "sha256": checksum}, indent=2) + "\n"
+    about = {"format": FORMAT, **description, "sha256": checksum}
+    text = json.dumps(about, indent=2, default=_plain) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     # The description names the tensors by their checksum: replacing it is the one step that counts.
     _replace(folder / _tensors_name(checksum), content)
@@ -216,6 +218,13 @@ def _require_file(path):
 
 def _tensors_name(checksum):
     return f"weights-{checksum[:12]}.safetensors"
+
+
+def _plain(value):
+    """A number of NumPy as JSON has it: no training is lost for its type."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"the description of the weights holds {value!r}; expected plain JSON")
 
 
 def _replace(path, content):

@@ -110,6 +110,25 @@ def test_interrupted_run_leaves_the_weights_and_resumes(trained, pairs, tiny_pre
     assert trained.description_["training"]["started_from"]["name"] == "alma"
 
 
+def test_numbers_of_numpy_are_saved(trained, pairs, tmp_path):
+    """As a loop over an array gives them: the training is over when it shows."""
+    plan = {"steps": np.int64(1), "batch_size": np.int32(2), "learning_rate": np.float32(1e-3)}
+    trained.fit(pairs, seed=np.int64(3), progress=False, **plan).save(tmp_path / "weights")
+    stored = json.loads((tmp_path / "weights" / "description.json").read_text())["training"]
+    assert (stored["steps"], stored["batch_size"], stored["seed"]) == (1, 2, 3)
+    assert stored["learning_rate"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", 2.5), ("batch_size", 2.0), ("seed", 1.5), ("seed", -1), ("checkpoint_every", 0)],
+)
+def test_numbers_are_checked_first(trained, pairs, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected [01] or more, an integer"):
+        trained.fit(pairs, **{name: value})
+    assert pairs.seen == []
+
+
 @pytest.mark.parametrize(
     "options", [{"devices": 0}, {"num_nodes": 0}, {"strategy": "horovod"}, {"batch_size": 3}]
 )
