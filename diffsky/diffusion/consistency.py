@@ -28,7 +28,8 @@ def consistency_loss(denoiser, target, condition, sigma, noise, *, lower, teache
 
     The second point is where one step of Heun's method with the teacher takes the first, and its
     end counts as known (Song et al. 2023, algorithm 2). The weight is that of V24 eq. 22,
-    1 / sigma^2 + 1 / sigma_data^2.
+    1 / c_out^2: 1 / sigma^2 + 1 / sigma_data^2 for a `Denoiser`, 1 / sigma^2 for an
+    `EpsilonDenoiser`.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def consistency_loss(denoiser, target, condition, sigma, noise, *, lower, teache
         next_slope = (guess - teacher(guess, known, condition)) / known[:, None, None, None]
         moved = x + (below - level) * (slope + next_slope) / 2
         wanted = torch.where(below > 0, denoiser(moved, known, condition), guess)
-    weight = 1 / level**2 + 1 / denoiser.sigma_data**2
-    return (weight * (end - wanted) ** 2).mean()
+    c_out = denoiser.coefficients(level)[1]
+    return (((end - wanted) / c_out) ** 2).mean()
 
 
 class ConsistencyLoss:

@@ -12,7 +12,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from diffsky.backend import sample_generator, select_backend
-from diffsky.diffusion import ConsistencyLoss, Denoiser, consistency_loss, train_denoiser
+from diffsky.diffusion import (
+    ConsistencyLoss,
+    Denoiser,
+    EpsilonDenoiser,
+    consistency_loss,
+    train_denoiser,
+)
 from diffsky.diffusion.consistency import check_start, weights_checksum
 
 MEAN, SPREAD, SIGMA_DATA = 0.3, 0.8, 0.5
@@ -68,6 +74,22 @@ def loss_of(model, sigma, ratio):
     sigma = torch.full((len(target),), sigma, dtype=torch.float64)
     options = {"lower": sigma / ratio, "teacher": Exact(ends=False)}
     return consistency_loss(model, target, None, sigma, noise, **options).item()
+
+
+@pytest.mark.parametrize("sigma", [0.05, 150.0])
+def test_error_of_the_network_counts_alike_at_every_level(sigma):
+    """Of DDPM too: where the end is the teacher's, the loss is that of the predicted noise."""
+    target, noise = draw(4)
+
+    def predict(value):
+        network = nn.Module()
+        network.forward = lambda channels, step: torch.full_like(channels, value)
+        return EpsilonDenoiser(network, limit=None)
+
+    levels = torch.full((4,), sigma)
+    options = {"lower": torch.zeros(4), "teacher": predict(0.25)}
+    loss = consistency_loss(predict(0.75), target, None, levels, noise, **options)
+    assert loss.item() == pytest.approx(0.25, rel=1e-2)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
