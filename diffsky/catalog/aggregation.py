@@ -34,10 +34,10 @@ def aggregate_detections(
     tables,
     *,
     radius,
-    positions=None,
-    position_fwhm=None,
     growth=0.0,
     compact_fwhm=0.0,
+    positions=None,
+    position_fwhm=None,
     min_reliability=0.0,
     quantiles=(0.16, 0.84),
 ):
