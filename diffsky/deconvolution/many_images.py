@@ -17,7 +17,7 @@ __all__ = ["check_images", "predict_images"]
 
 _KINDS = (FileNotFoundError, OSError, ValueError, TypeError)
 _NAMED = 10
-_one_at_a_time = threading.Lock()  # of a worker: each has all memory and all threads
+_one_at_a_time = threading.Lock()  # predictions of a process: each has all memory and threads
 
 
 def check_images(images, plan, options):
@@ -172,7 +172,8 @@ def _send(client, shared, image, options):
             options[name] = load_map(options[name], like=image, name=name)
     if options["psf"] is not None:
         options["psf"] = load_psf(options["psf"], like=image)
-    with warnings.catch_warnings():
+    # The filters are those of the whole process, which workers that are threads share.
+    with _one_at_a_time, warnings.catch_warnings():
         # The image goes with the task, so that another worker can take it over.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         return submit_to(client, _predict_on_worker, shared, image, options)
