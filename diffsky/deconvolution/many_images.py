@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from os import PathLike
 
 from diffsky._cluster import submit_to, task_slots
-from diffsky._warning import warn_caller
+from diffsky._warning import collect_warnings, warn_caller
 from diffsky.deconvolution.observation import load_mask
 from diffsky.deconvolution.psf_checks import load_matching_psf
 from diffsky.exceptions import PredictionError
@@ -17,7 +17,7 @@ __all__ = ["check_images", "predict_images"]
 
 _KINDS = (FileNotFoundError, OSError, ValueError, TypeError)
 _NAMED = 10
-_one_at_a_time = threading.Lock()  # predictions of a process: each has all memory and threads
+_one_at_a_time = threading.Lock()  # of a worker: each has all memory and all threads
 
 
 def check_images(images, plan, options):
@@ -172,8 +172,7 @@ def _send(client, shared, image, options):
             options[name] = load_map(options[name], like=image, name=name)
     if options["psf"] is not None:
         options["psf"] = load_psf(options["psf"], like=image)
-    # The filters are those of the whole process, which workers that are threads share.
-    with _one_at_a_time, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # The image goes with the task, so that another worker can take it over.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         return submit_to(client, _predict_on_worker, shared, image, options)
@@ -188,12 +187,10 @@ def _receive(future):
 
 
 def _predict_on_worker(estimator, image, options):
-    """Predict, with the warnings in the order they came, each once."""
-    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        warnings.simplefilter("ignore", DeprecationWarning)
+    """Predict, with our warnings in the order they came, each once."""
+    with _one_at_a_time, collect_warnings() as collected:
         result = estimator.predict(image, progress=False, **options)
-    return result, list(dict.fromkeys((str(one.message), one.category) for one in caught))
+    return result, list(dict.fromkeys(collected))
 
 
 def _label(place, image):
