@@ -299,6 +299,8 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+import torch
+torch.set_num_threads(int(sys.argv[3]))  # another number rounds otherwise
 from small_training import Pairs, make_denoiser, train
 kill = lambda call: call == 8 and os.kill(os.getpid(), signal.SIGKILL)
 options = {"checkpoint_dir": Path(sys.argv[2]), "checkpoint_every": 5}
@@ -307,9 +309,9 @@ train(make_denoiser(), Pairs(10, on_call=kill), **options)
 
 
 def test_sigkill(tmp_path, uninterrupted):
-    folder = str(ROOT / "tests" / "_support")
+    folder, threads = str(ROOT / "tests" / "_support"), str(torch.get_num_threads())
     result = subprocess.run(
-        [sys.executable, "-c", KILLED, folder, str(tmp_path)],
+        [sys.executable, "-c", KILLED, folder, str(tmp_path), threads],
         cwd=ROOT,
         capture_output=True,
         text=True,
