@@ -8,7 +8,7 @@ reliabilities, are those of validation fields, which share neither sky nor noise
 fields: the best F1 at half a beam, or the least threshold with a purity of 0.95. The matched filter
 knows the PSF. Errors are bootstrap standard deviations over fields; differences and ratios are
 bootstrapped in pairs. Fields that are evaluated are kept (``--store``), so the same command goes on
-where it was interrupted.
+where it was interrupted. ``--on-validation`` is for choosing weights: it looks at no test field.
 """
 
 import json
@@ -200,11 +200,15 @@ def report_other(weights, n, data, store, processes):
 )
 @click.option("--also", multiple=True, help="Other weights, whose rows are printed too.")
 @click.option("--also-fields", default=50, show_default=True, help="Fields for those.")
+@click.option(
+    "--on-validation", is_flag=True,
+    help="Print the figures of the validation fields, which flatter all methods, and stop.",
+)  # fmt: skip
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(data, weights, samples, sampler, steps, processes, store, fast, casa, validation,
-         casa_validation, also, also_fields, record):  # fmt: skip
+         casa_validation, also, also_fields, on_validation, record):  # fmt: skip
     """Print all figures, and which targets they meet."""
-    for seed in (VALIDATION, CASA) if casa else ():
+    for seed in (VALIDATION, CASA) if casa and not on_validation else ():
         stored_pairs(str(data), seed)  # refused now rather than after the fast fields
     weights = Weights(weights, samples, sampler, steps)
     folder = weights.folder(store)
@@ -215,6 +219,9 @@ def main(data, weights, samples, sampler, steps, processes, store, fast, casa, v
         processes=processes,
     )  # fmt: skip
     thresholds, targets = choose_thresholds(known), Targets()
+    if on_validation:
+        print_and_check(known, known, thresholds, targets.section("validation"), (1.03, 1.0))
+        return
     if fast:
         results = evaluate(
             weights, [FastFields(FAST)], range(fast), folder / "fast", processes=processes

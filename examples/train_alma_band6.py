@@ -1,11 +1,12 @@
 """Train the bundled weights ``alma-band6``.
 
-One command makes everything, in two stages that follow one another. In the first, CASA observes the
-uv points of ALMA at several declinations and configurations, and the network learns from two
-priors. In the second it goes on with the bundled bank of PSFs, skies of any field, and the skies
-of the protocol `independent` at several depths. Pairs are simulated on the fly, every one with its
-own noise. The run folder holds uv points, checkpoints, logs and weights; the same command continues
-a run that was interrupted.
+One command makes everything, in four stages that follow one another. In the first, CASA observes
+the uv points of ALMA at several declinations and configurations, and the network learns from two
+priors. In the others it goes on with the bundled bank of PSFs: with skies of any field beside those
+of the protocol `independent` at several depths, then with the protocol alone, then with the
+protocol, some skies of any field and some of bright sources. Pairs are simulated on the fly, every
+one with its own noise. The run folder holds uv points, checkpoints, logs and weights; the same
+command continues a run that was interrupted.
 
     python examples/train_alma_band6.py run-alma-band6
 
@@ -39,7 +40,11 @@ FIELD, PATCH = 128, 64
 RMS, BEAM = 48e-6, 0.854  # Jy/beam and arcsec of the prior's observation
 OTHER_DEPTHS = (40e-6, 60e-6, 90e-6)
 FIRST = {"steps": 7500, "seed": 0}
-SECOND = {"learning_rate": 5e-4, "seed": 1}
+STAGES = {
+    "second-stage": {"steps": 5000, "learning_rate": 5e-4, "seed": 1},
+    "third-stage": {"steps": 1800, "learning_rate": 3e-4, "seed": 2},
+    NAME: {"steps": 2500, "learning_rate": 3e-4, "seed": 3},
+}
 ARCSEC = np.pi / 180 / 3600
 
 
@@ -98,14 +103,25 @@ def first_pairs(folder):
     )
 
 
-def second_pairs():
-    """Pairs of the second stage: the bundled bank, skies of any field, four depths."""
+def skies(stage):
+    """Priors of one of the later stages, with the share of each."""
     independent = PRIORS["independent"]
-    priors = [(independent.in_units_of(RMS, BEAM), 0.4)]
-    priors += [(independent.in_units_of(rms, BEAM), 0.05) for rms in OTHER_DEPTHS]
-    priors += [(GeneralPrior(), 0.2), (GeneralPrior(slope=1.5), 0.25)]
+    main, other = {"second-stage": (0.4, 0.05), "third-stage": (0.7, 0.1), NAME: (0.5, 0.08)}[stage]
+    priors = [(independent.in_units_of(RMS, BEAM), main)]
+    priors += [(independent.in_units_of(rms, BEAM), other) for rms in OTHER_DEPTHS]
+    bright = GeneralPrior(slope=1.5, snr=(8, 1000), n_sources=(1, 8))
+    fields = {
+        "second-stage": [(GeneralPrior(), 0.2), (GeneralPrior(slope=1.5), 0.25)],
+        NAME: [(GeneralPrior(), 0.12), (bright, 0.14)],
+    }
+    return priors + fields.get(stage, [])
+
+
+def later_pairs(stage):
+    """Pairs of one of the later stages: the bundled bank, skies of its own."""
+    seed = list(STAGES).index(stage) + 2
     return SimulatedPairs.from_bank(
-        load_psf_bank(), priors=priors, field_size=FIELD, patch_size=PATCH, seed=2
+        load_psf_bank(), priors=skies(stage), field_size=FIELD, patch_size=PATCH, seed=seed
     )
 
 
@@ -122,31 +138,34 @@ def first_stage(folder, batch_size, device):
     return DiffusionDeconvolver.load(weights, device=device)
 
 
+def later_stage(folder, stage, deconvolver, **options):
+    """Go on with the weights of the stage before, and save what they are now."""
+    checkpoints = folder / f"{stage}-checkpoints"
+    options |= {"checkpoint_dir": checkpoints, "resume": True, "warm_start": True}
+    deconvolver.fit(later_pairs(stage), **options)
+    deconvolver.description_["version"] = VERSION
+    name = NAME if stage == NAME else f"{NAME}, {stage.replace('-', ' ')}"
+    deconvolver.save(folder / stage, name=name, half=True, overwrite=True)
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--from-weights", help="Name or folder of weights; the first stage is left out.")
-@click.option("--steps", default=6500, show_default=True, help="Of the second stage.")
+@click.option("--steps", type=(int, int, int), help="Of the later stages, to try the command.")
 @click.option("--batch-size", default=None, type=int, help="The preset's if not given.")
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
 def main(folder, from_weights, steps, batch_size, device):
-    """Train alma-band6 in FOLDER and save the weights to FOLDER/alma-band6."""
+    """Train alma-band6 in FOLDER, and save the weights to FOLDER/alma-band6."""
     from diffsky import DiffusionDeconvolver
 
     if from_weights is None:
         deconvolver = first_stage(folder, batch_size, device)
     else:
         deconvolver = DiffusionDeconvolver.from_pretrained(from_weights, device=device)
-    deconvolver.fit(
-        second_pairs(),
-        steps=steps,
-        batch_size=batch_size,
-        checkpoint_dir=folder / "checkpoints",
-        resume=True,
-        warm_start=True,
-        **SECOND,
-    )
-    deconvolver.description_["version"] = VERSION
-    deconvolver.save(folder / NAME, name=NAME, half=True, overwrite=True)
+    for k, (stage, options) in enumerate(STAGES.items()):
+        options = options if steps is None else {**options, "steps": steps[k]}
+        later_stage(folder, stage, deconvolver, batch_size=batch_size, **options)
+        deconvolver = DiffusionDeconvolver.load(folder / stage, device=device)
 
 
 if __name__ == "__main__":

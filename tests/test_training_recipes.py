@@ -1,6 +1,7 @@
 """The scripts that train weights, with tiny numbers: whole, resumed, and what they save."""
 
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,23 +29,40 @@ def tensors(name):
     return DiffusionDeconvolver.from_pretrained(name, device="cpu").denoiser_.network.state_dict()
 
 
-def test_second_stage_of_the_bundled_weights(tmp_path):
-    """It starts from the weights that it is given, goes on, and says where they came from."""
+def test_later_stages_of_the_bundled_weights(tmp_path):
+    """Each starts from the weights before it, goes on, and says where they came from."""
     options = ("--from-weights", "alma-band6")
-    run("train_alma_band6.py", tmp_path / "run", *options, "--steps", "1")
-    start, one = tensors("alma-band6"), tensors(tmp_path / "run" / "alma-band6")
-    moved = max((one[name] - start[name]).abs().max() for name in start)
-    assert 0 < moved < 0.01  # a step of 5e-4, with averages
-    run("train_alma_band6.py", tmp_path / "run", *options, "--steps", "2")
-    two = DiffusionDeconvolver.load(tmp_path / "run" / "alma-band6", device="cpu")
-    assert not all(torch.equal(two.denoiser_.network.state_dict()[n], one[n]) for n in one)
-    training = two.description_["training"]
-    assert (two.description_["name"], training["steps"]) == ("alma-band6", 2)
-    assert training["started_from"]["name"] == "alma-band6"
-    assert training["started_from"]["steps"] > 2  # of the training itself, as fit notes it
-    priors = training["pairs"]["priors"]
-    assert [prior["kind"] for prior in priors] == ["gaussians"] * 4 + ["general"] * 2
-    assert sum(prior["share"] for prior in priors) == pytest.approx(1)
+    run("train_alma_band6.py", tmp_path, *options, "--steps", "1", "1", "1")
+    folders = [tmp_path / name for name in ("second-stage", "third-stage", "alma-band6")]
+    stages = [tensors(name) for name in ("alma-band6", *folders)]
+    for before, after in pairwise(stages):
+        moved = max((after[name] - before[name]).abs().max() for name in before)
+        assert 0 < moved < 0.01  # a step of 5e-4 or less, with averages
+    run("train_alma_band6.py", tmp_path, *options, "--steps", "1", "1", "2")
+    again = [tensors(name) for name in folders]
+    both = zip(stages[1:], again, strict=True)
+    same = [all(torch.equal(b[name], a[name]) for name in a) for a, b in both]
+    assert same == [True, True, False]
+
+
+def test_description_of_the_bundled_weights(tmp_path):
+    """Every stage names the one it started from, and shares of priors are whole."""
+    options = ("--from-weights", "alma-band6", "--steps", "1", "2", "3")
+    run("train_alma_band6.py", tmp_path, *options)
+    description = DiffusionDeconvolver.load(tmp_path / "alma-band6", device="cpu").description_
+    assert (description["name"], description["version"]) == ("alma-band6", 3)
+    last = description["training"]
+    third = last["started_from"]
+    second = third["started_from"]
+    first = second["started_from"]
+    assert [stage["steps"] for stage in (second, third, last)] == [1, 2, 3]
+    assert first["name"] == "alma-band6"
+    assert first["steps"] > 3  # of the training itself, as fit notes it
+    kinds = [[p["kind"] for p in stage["pairs"]["priors"]] for stage in (second, third, last)]
+    faint = ["gaussians"] * 4
+    assert kinds == [faint + ["general"] * 2, faint, faint + ["general"] * 2]
+    for stage in (second, third, last):
+        assert sum(p["share"] for p in stage["pairs"]["priors"]) == pytest.approx(1)
 
 
 def test_distillation_of_the_bundled_weights(tmp_path):
