@@ -119,7 +119,8 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
             If ``warm_start`` is True and there are no weights.
         ValueError
             If the pairs were made with another scale than the preset's, a number is out of
-            range, or the processes are not there and cannot be started.
+            range, the run in ``checkpoint_dir`` started from other weights, or the processes are
+            not there and cannot be started.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt

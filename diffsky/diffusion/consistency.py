@@ -5,22 +5,18 @@ f(x, sigma) gives that end at once (Song et al. 2023, arXiv:2303.01469). The pre
 denoiser has the boundary condition f(x, 0) = x, so that the same network can become one.
 """
 
-import hashlib
-import json
 import math
-from pathlib import Path
 
 import torch
 
 from diffsky.diffusion.schedules import make_sigmas
 
-__all__ = ["ConsistencyLoss", "check_start", "consistency_loss", "weights_checksum"]
+__all__ = ["ConsistencyLoss", "consistency_loss"]
 
 DISTILLATION = {"steps": 2000, "learning_rate": 2e-4}
 RATIO = 1.5
 _CALLS = 2
 _AGAIN = 0.05  # level to which the second call adds noise, of the first
-_START = "distillation.json"
 
 
 def consistency_loss(denoiser, target, condition, sigma, noise, *, lower, teacher):
@@ -157,54 +153,3 @@ class ConsistencyLoss:
             "sigma_min": _AGAIN * self.sigma_max,
             "sigma_max": self.sigma_max,
         }
-
-
-def weights_checksum(network):
-    """Fingerprint of the weights of a network.
-
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        Its state counts, as float32.
-
-    Returns
-    -------
-    checksum : str
-        SHA-256 in 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def check_start(folder, start):
-    """Note in a folder of checkpoints which weights are distilled, or check that it is these.
-
-    Parameters
-    ----------
-    folder : path-like or None
-        None keeps no checkpoints.
-    start : dict
-        What the distillation starts from, with ``sha256``.
-
-    Raises
-    ------
-    ValueError
-        If the run in the folder started from other weights.
-    """
-    if folder is None:
-        return
-    path = Path(folder) / _START
-    if (Path(folder) / "last.ckpt").exists():
-        noted = json.loads(path.read_text()) if path.exists() else {}
-        if noted.get("sha256") != start["sha256"]:
-            raise ValueError(
-                f"the run in {folder} started from {noted.get('name', 'no distillation')!r}, "
-                f"sha256 {str(noted.get('sha256'))[:12]}; these are {start['name']!r}, sha256 "
-                f"{start['sha256'][:12]}: load those weights, or take another checkpoint_dir"
-            )
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(start) + "\n")

@@ -4,12 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from diffsky.diffusion.consistency import (
-    DISTILLATION,
-    ConsistencyLoss,
-    check_start,
-    weights_checksum,
-)
+from diffsky.diffusion.consistency import DISTILLATION, ConsistencyLoss
+from diffsky.diffusion.starting import check_start
 from diffsky.diffusion.training import train_denoiser
 
 __all__ = ["DistillableEstimator"]
@@ -97,9 +93,8 @@ class DistillableEstimator:
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         plan = {"batch_size": self.preset_.training.get("batch_size", 32), **DISTILLATION}
         plan |= {name: value for name, value in given.items() if value is not None}
-        named = {name: self.description_[name] for name in ("name", "version")}
-        start = {**named, "sha256": weights_checksum(loss.teacher.network)}
-        check_start(checkpoint_dir, start)
+        start = self._start()
+        check_start(checkpoint_dir, {"method": "distill", **start})
         student = self._copy_denoiser()
         history = train_denoiser(
             student.to(memory_format=torch.channels_last),

@@ -12,6 +12,7 @@ from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.samplers import get_sampler
 from diffsky.diffusion.schedules import make_sigmas
+from diffsky.diffusion.starting import check_start, weights_checksum
 from diffsky.diffusion.training import train_denoiser
 from diffsky.diffusion.weights import (
     is_writer,
@@ -210,6 +211,8 @@ class DiffusionEstimator(DistillableEstimator):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 denoiser = _new_denoiser(preset)
+        start = {"method": "fit", **self._start()} if warm_start else None
+        check_start(run.get("checkpoint_dir"), start)
         history = train_denoiser(
             denoiser.to(memory_format=torch.channels_last),
             pairs,
@@ -225,6 +228,11 @@ class DiffusionEstimator(DistillableEstimator):
         description |= {"training": training, "merits": {}}
         self._adopt(denoiser, preset, description, n_processes=n_processes)
         return self
+
+    def _start(self):
+        """Name, version and checksum of the present weights."""
+        named = {key: self.description_[key] for key in ("name", "version")}
+        return {**named, "sha256": weights_checksum(self._network())}
 
     def _origin(self):
         """Name, version and training of the present weights, in turn with what they came from."""

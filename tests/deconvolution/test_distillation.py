@@ -130,7 +130,7 @@ def test_other_weights_do_not_resume_a_run(teacher, pairs, tmp_path):
         next(other.denoiser_.network.parameters()).add_(1e-3)
     with pytest.raises(ValueError, match="started from 'test', sha256"):
         other.distill(pairs, **plan, resume=True)
-    noted = json.loads((tmp_path / "run" / "distillation.json").read_text())
+    noted = json.loads((tmp_path / "run" / "training-start.json").read_text())
     assert noted["name"] == "test"
 
 

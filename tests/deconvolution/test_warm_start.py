@@ -110,6 +110,19 @@ def test_interrupted_run_leaves_the_weights_and_resumes(trained, pairs, tiny_pre
     assert trained.description_["training"]["started_from"]["name"] == "alma"
 
 
+def test_other_weights_do_not_resume_a_run(trained, pairs, tmp_path):
+    plan = {"steps": 2, "checkpoint_dir": tmp_path / "run", "progress": False}
+    trained.fit(pairs, warm_start=True, **plan)
+    seen = list(pairs.seen)
+    with pytest.raises(
+        ValueError, match="started from 'alma', sha256 .*; this one starts from '"
+    ):
+        trained.fit(pairs, warm_start=True, resume=True, **plan)
+    with pytest.raises(ValueError, match="this one starts from random weights: load those weights"):
+        trained.fit(pairs, resume=True, **plan)
+    assert pairs.seen == seen
+
+
 def test_numbers_of_numpy_are_saved(trained, pairs, tmp_path):
     """As a loop over an array gives them: the training is over when it shows."""
     plan = {"steps": np.int64(1), "batch_size": np.int32(2), "learning_rate": np.float32(1e-3)}

@@ -19,7 +19,6 @@ from diffsky.diffusion import (
     consistency_loss,
     train_denoiser,
 )
-from diffsky.diffusion.consistency import check_start, weights_checksum
 
 MEAN, SPREAD, SIGMA_DATA = 0.3, 0.8, 0.5
 SAMPLING = {"sampler": "heun", "n_steps": 8, "sigma_min": 0.02, "sigma_max": 20.0, "rho": 7.0}
@@ -194,24 +193,3 @@ def test_gradient_at_mixed_precision():
         model.zero_grad()
     assert gradients[0].abs().max() > 0
     assert_close(gradients[1], gradients[0], rtol=0.1, atol=0.05 * gradients[0].abs().max().item())
-
-
-def test_checksum_knows_the_weights():
-    torch.manual_seed(0)
-    one, other = nn.Linear(3, 3), nn.Linear(3, 3)
-    assert weights_checksum(one) == weights_checksum(one) != weights_checksum(other)
-    other.load_state_dict(one.state_dict())
-    assert weights_checksum(one) == weights_checksum(other)
-
-
-def test_folder_remembers_what_a_run_started_from(tmp_path):
-    folder, start = tmp_path / "run", {"name": "a", "sha256": "1" * 64}
-    check_start(folder, {**start, "sha256": "3" * 64})  # stopped before its first checkpoint
-    check_start(folder, start)
-    (folder / "last.ckpt").touch()
-    check_start(folder, start)
-    with pytest.raises(ValueError, match="started from 'a', sha256 1{12}; these are 'b', sha256 2"):
-        check_start(folder, {"name": "b", "sha256": "2" * 64})
-    (folder / "distillation.json").unlink()
-    with pytest.raises(ValueError, match="started from 'no distillation'"):
-        check_start(folder, start)

@@ -1,0 +1,72 @@
+"""What the run in a folder of checkpoints started from, so that no other weights go on with it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+__all__ = ["check_start", "weights_checksum"]
+
+_START = "training-start.json"
+
+
+def weights_checksum(network):
+    """Fingerprint of the weights of a network.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        Its state counts, as float32.
+
+    Returns
+    -------
+    checksum : str
+        SHA-256 in 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_start(folder, start):
+    """Note in a folder of checkpoints what its run starts from, or check that it is this.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        None keeps no checkpoints.
+    start : dict or None
+        What the run starts from: ``method`` (``"fit"`` or ``"distill"``), ``name`` and
+        ``sha256``. None starts from random weights.
+
+    Raises
+    ------
+    ValueError
+        If the run in the folder started from something else.
+    """
+    if folder is None:
+        return
+    path = Path(folder) / _START
+    if (Path(folder) / "last.ckpt").exists():
+        noted = json.loads(path.read_text()) if path.exists() else None
+        if _identity(noted) != _identity(start):
+            raise ValueError(
+                f"the run in {folder} started from {_words(noted)}; this one starts from "
+                f"{_words(start)}: load those weights, or take another checkpoint_dir"
+            )
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(start) + "\n")
+
+
+def _identity(start):
+    return None if start is None else (start.get("method"), start.get("sha256"))
+
+
+def _words(start):
+    if start is None:
+        return "random weights"
+    return f"{start['name']!r}, sha256 {start['sha256'][:12]}, with {start['method']}()"
