@@ -51,6 +51,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "reconstruction": [
             "mean_squared_error",
             "peak_snr",
+            "pool_reconstructions",
+            "reconstruction_scores",
             "reconstruction_table",
             "structural_similarity",
             "uncertainty_image",

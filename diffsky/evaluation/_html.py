@@ -30,6 +30,7 @@ _TITLES = {
     "posterior": "Posterior samples: tests",
     "ranks": "Posterior samples: ranks",
     "tarp": "Posterior samples: TARP",
+    "reconstruction": "Reconstruction of the normalised sky",
 }
 _OPEN = ("summary", "sweep", "posterior")
 

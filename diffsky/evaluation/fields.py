@@ -8,8 +8,10 @@ from diffsky.catalog.matching import match_pixels
 from diffsky.catalog.table import pixel_scale
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.reconstruction import make_catalog, pixels_per_beam
+from diffsky.deconvolution.scaling import FluxScale
 from diffsky.deconvolution.strategies import STRATEGIES
 from diffsky.evaluation.injected_flux import normalized_injected_flux
+from diffsky.evaluation.reconstruction import reconstruction_scores
 from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
 from diffsky.simulation._working_pair import working_truth
 
@@ -19,6 +21,7 @@ MATCHED_FILTER = "matched filter"
 SINGLE_RUN = "single run"
 N_CELLS = 16
 _LEAST_SIGNAL = 3.0
+_WINDOW = 7  # pixels of the structural similarity
 _RADIUS = 0.5  # of a source in the samples, beams, as for `predict`
 
 
@@ -72,7 +75,9 @@ def evaluate_pair(
         sources"``, how many are detected; ``"pixel values"``, the sums over the 16 cells of about
         one beam that are brightest in the dirty image, apparent flux over the rms, brightest
         first. The true sky is drawn from the list of sources at the resolution of the samples.
-        The last quantity is left out of fields too small for so many cells.
+        The last quantity is left out of fields too small for so many cells. Its
+        ``reconstruction`` is about images on the working grid, normalised with the root of the
+        preset as in D24 eq. 1 (``FluxScale.normalize_sky``); empty for fields below 7 x 7 pixels.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def evaluate_pair(
     apparent = deconvolver.sample_apparent(
         prepared, n_samples=n_samples, seed=field_seed(seed, number), progress=progress
     )
-    centre = _centre(prepared.image)
+    centre, true = _centre(prepared.image), _true_sky(pair, prepared, scale)
     singles = [_catalog_of(prepared, sample, scale) for sample in apparent]
     catalogs = {}
     for strategy in strategies:
@@ -107,8 +112,9 @@ def evaluate_pair(
         rms=float(np.median(prepared.rms[prepared.valid])),
         truth=_truth(pair, prepared, centre),
         catalogs=catalogs,
-        posterior=_posterior(pair, prepared, apparent, singles, scale),
+        posterior=_posterior(prepared, true, apparent, singles, scale),
         group=group,
+        reconstruction=_reconstruction(prepared, true, apparent, scale),
     )
 
 
@@ -202,10 +208,25 @@ def _truth(pair, prepared, centre):
     return TrueSources(*offsets(sources, centre), flux, snr, np.sqrt(size[0] * size[1]))
 
 
-def _posterior(pair, prepared, apparent, singles, scale):
+def _true_sky(pair, prepared, scale):
+    """The true sky as a sample would have it: apparent flux over the rms."""
     true, _ = working_truth(pair.sources, prepared, scale, points=True)
     gain = prepared.primary_beam_working
-    true = true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
+    return true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
+
+
+def _reconstruction(prepared, true, apparent, scale):
+    """Metrics of D24 section 3.5.1, with the true sky at the resolution of the samples."""
+    gain = prepared.primary_beam_working
+    if min(gain.shape) < _WINDOW:
+        return {}
+    per_unit = np.divide(prepared.rms_working, gain, out=np.zeros_like(gain), where=gain > 0)
+    pixel = float(pixel_scale(prepared.image.wcs) * prepared.grid.zoom)
+    normalize = FluxScale(pixel=pixel, gamma=min(max(scale.gamma, 1), 30)).normalize_sky
+    return reconstruction_scores(normalize(apparent * per_unit), normalize(true * per_unit))
+
+
+def _posterior(prepared, true, apparent, singles, scale):
     count = len(_catalog_of(prepared, true, scale))
     posterior = {
         "total flux": (np.array([true.sum()]), apparent.sum(axis=(1, 2))[:, None]),

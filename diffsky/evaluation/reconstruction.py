@@ -11,6 +11,8 @@ __all__ = [
     "AGGREGATIONS",
     "mean_squared_error",
     "peak_snr",
+    "pool_reconstructions",
+    "reconstruction_scores",
     "reconstruction_table",
     "structural_similarity",
     "uncertainty_image",
@@ -148,24 +150,78 @@ def reconstruction_table(samples, truths, *, data_range=1.0):
     ValueError
         If there is no image, their numbers differ, or shapes do not agree.
     """
+    pairs = zip(samples, truths, strict=True)
+    scores = [reconstruction_scores(*pair, data_range=data_range) for pair in pairs]
+    return pool_reconstructions(scores)
+
+
+def reconstruction_scores(samples, truth, *, data_range=1.0):
+    """Metrics of one image.
+
+    Parameters
+    ----------
+    samples : `numpy.ndarray`
+        Normalised samples, shape (n, ny, nx).
+    truth : `numpy.ndarray`
+        The normalised truth, shape (ny, nx).
+    data_range : float, optional
+        The largest possible value. Default 1, that of normalised images.
+
+    Returns
+    -------
+    scores : dict of str to `numpy.ndarray`
+        For each of `AGGREGATIONS` mean squared error, peak S/N (dB) and structural similarity:
+        of single runs shape (n, 3), of the mean and the median of the samples (1, 3).
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, or are smaller than 7 x 7 pixels.
+    """
+    samples = _checked_samples(samples)
+    images = {
+        "single run": samples,
+        "mean": samples.mean(axis=0)[None],
+        "median": np.median(samples, axis=0)[None],
+    }
+    return {
+        name: np.array([_scores(image, truth, data_range) for image in images[name]])
+        for name in AGGREGATIONS
+    }
+
+
+def pool_reconstructions(scores):
+    """Mean metrics of many images from those of each.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        As `reconstruction_scores` gives them, with the same number of runs in all.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        As that of `reconstruction_table`.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, or their numbers of runs differ.
+    """
     from astropy.table import Table
 
-    runs, averages = [], {"mean": [], "median": []}
-    for images, truth in zip(samples, truths, strict=True):
-        images = _checked_samples(images)
-        runs.append([_scores(image, truth, data_range) for image in images])
-        averages["mean"].append(_scores(images.mean(axis=0), truth, data_range))
-        averages["median"].append(_scores(np.median(images, axis=0), truth, data_range))
-    if len({len(scores) for scores in runs}) != 1:
+    numbers = [len(one["single run"]) for one in scores]
+    if len(set(numbers)) != 1:
         raise ValueError(
-            f"images have {[len(scores) for scores in runs]} samples; expected one or more images "
-            "with the same number"
+            f"images have {numbers} samples; expected one or more images with the same number"
         )
-    runs = np.array(runs)
-    scores = {"single run": runs.mean(axis=0), **{k: np.array(v) for k, v in averages.items()}}
+    runs = np.array([one["single run"] for one in scores])
     rows = []
     for name in AGGREGATIONS:
-        means, errors = scores[name].mean(axis=0), scores[name].std(axis=0)
+        averages = np.concatenate([one[name] for one in scores])
+        spread = runs.mean(axis=0) if name == "single run" else averages
+        with np.errstate(invalid="ignore"):  # of an infinite peak S/N
+            means, errors = averages.mean(axis=0), spread.std(axis=0)
         rows.append((name, *np.stack([means, errors], axis=1).ravel()))
     names = ["aggregation", "mse", "mse_err", "psnr", "psnr_err", "ssim", "ssim_err"]
     return Table(rows=rows, names=names, meta={"n_images": len(runs), "n_runs": runs.shape[1]})

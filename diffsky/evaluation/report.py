@@ -18,6 +18,7 @@ from diffsky.evaluation._report_tables import (
 )
 from diffsky.evaluation._sweep_table import sweep_table
 from diffsky.evaluation.recalibration import Recalibration, fit_recalibration, recalibrate
+from diffsky.evaluation.reconstruction import pool_reconstructions
 from diffsky.evaluation.results import pool_fields
 
 __all__ = ["EvaluationReport", "make_report", "write_report"]
@@ -41,7 +42,8 @@ class EvaluationReport:
         group and for all together ``scores`` against the threshold;
         ``completeness``, ``purity``, ``flux`` and ``position`` against S/N; ``pairs`` of close
         sources; ``reliability``, the diagram; ``coverage`` of intervals; ``ranks`` and ``tarp``
-        of the posterior samples, and the p-values of both in ``posterior``.
+        of the posterior samples, and the p-values of both in ``posterior``; ``reconstruction``,
+        table 1 of D24.
     recalibration : `~diffsky.catalog.Recalibration` or None
         Fitted to these fields, to be used on others. None where there is no detection with a
         reliability.
@@ -135,6 +137,7 @@ def make_report(
     if diagrams:
         tables["reliability"] = vstack(diagrams)
     tables |= _posterior(groups, seed)
+    tables |= _reconstruction(groups)
     if len(groups) > 1:
         tables["sweep"] = sweep_table(tables)
     settings = {**(settings or {}), "thresholds": limits, "radii": [str(one) for one in radii]}
@@ -230,6 +233,16 @@ def _posterior(groups, seed):
         for name, table in posterior_tables(members, seed).items():
             parts.setdefault(name, []).append(_labelled(table, group=group))
     return {name: vstack(tables) for name, tables in parts.items()}
+
+
+def _reconstruction(groups):
+    """Table 1 of D24 for each group, from the fields that have its metrics."""
+    parts = []
+    for group, members in groups.items():
+        scores = [one.reconstruction for one in members if one.reconstruction]
+        if scores:
+            parts.append(_labelled(pool_reconstructions(scores), group=group))
+    return {"reconstruction": vstack(parts, metadata_conflicts="silent")} if parts else {}
 
 
 def _labelled(table, **labels):

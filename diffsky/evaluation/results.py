@@ -127,6 +127,8 @@ class FieldResult:
         samples, shape (n_samples, d).
     group : str, optional
         What the field has in common with others, for instance an amount of water vapour.
+    reconstruction : dict of str to `numpy.ndarray`, optional
+        How close the samples are to the true sky, as `reconstruction_scores` gives it.
     """
 
     number: int
@@ -136,6 +138,7 @@ class FieldResult:
     catalogs: dict
     posterior: dict = field(default_factory=dict)
     group: str = ""
+    reconstruction: dict = field(default_factory=dict)
 
     def radius(self, radius):
         """Convert a matching radius.

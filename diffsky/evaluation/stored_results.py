@@ -14,7 +14,7 @@ from diffsky.evaluation.results import Detections, FieldResult, TrueSources
 
 __all__ = ["StoredResults"]
 
-_SETTINGS, _VERSION = "settings.json", 1
+_SETTINGS, _VERSION = "settings.json", 2
 
 
 class StoredResults:
@@ -191,6 +191,7 @@ def _flatten(result):
         "group": result.group,
         "methods": list(result.catalogs),
         "quantities": list(result.posterior),
+        "aggregations": list(result.reconstruction),
     }
     tables = {"truth": result.truth}
     tables |= {f"found/{k}": table for k, table in enumerate(result.catalogs.values())}
@@ -201,6 +202,8 @@ def _flatten(result):
                 arrays[f"{name}/{one.name}"] = values
     for k, (truth, samples) in enumerate(result.posterior.values()):
         arrays[f"posterior/{k}/truth"], arrays[f"posterior/{k}/samples"] = truth, samples
+    for k, scores in enumerate(result.reconstruction.values()):
+        arrays[f"reconstruction/{k}"] = scores
     return {name: np.asarray(values) for name, values in arrays.items()}
 
 
@@ -210,6 +213,8 @@ def _unflatten(arrays):
         name: (arrays[f"posterior/{k}/truth"], arrays[f"posterior/{k}/samples"])
         for k, name in enumerate(quantities)
     }
+    names = arrays["aggregations"].tolist()
+    reconstruction = {name: arrays[f"reconstruction/{k}"] for k, name in enumerate(names)}
     return FieldResult(
         number=int(arrays["number"]),
         beam=float(arrays["beam"]),
@@ -218,6 +223,7 @@ def _unflatten(arrays):
         catalogs={name: _table(Detections, arrays, f"found/{k}") for k, name in enumerate(methods)},
         posterior=posterior,
         group=str(arrays["group"]),
+        reconstruction=reconstruction,
     )
 
 

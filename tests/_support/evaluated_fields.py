@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffsky.evaluation import Detections, FieldResult, TrueSources
+from diffsky.evaluation import Detections, FieldResult, TrueSources, reconstruction_scores
 
 BEAM, RMS, ERROR = 0.85, 5e-5, 3e-5  # arcsec, Jy/beam, Jy
 N_SAMPLES = 20
@@ -34,6 +34,7 @@ def make_field(number, *, sharpness=1.0, shift=0.0, n_posterior=N_SAMPLES, group
         catalogs={"median": found, "matched filter": filtered},
         posterior=gaussian_posterior(rng, n_posterior, spread),
         group=group,
+        reconstruction=reconstruction_scores(rng.uniform(size=(N_SAMPLES, 7, 7)), np.eye(7)),
     )
 
 
@@ -53,12 +54,14 @@ def gaussian_posterior(rng, n_samples, spread=1.0):
 def same_results(one, other):
     """Whether two results hold the same numbers under the same names."""
     tables = [(one.truth, other.truth)]
-    if list(one.catalogs) != list(other.catalogs) or list(one.posterior) != list(other.posterior):
+    names = ("catalogs", "posterior", "reconstruction")
+    if any(list(getattr(one, name)) != list(getattr(other, name)) for name in names):
         return False
     tables += [(one.catalogs[name], other.catalogs[name]) for name in one.catalogs]
     pairs = [(vars(a)[name], vars(b)[name]) for a, b in tables for name in vars(a)]
     for name in one.posterior:
         pairs += zip(one.posterior[name], other.posterior[name], strict=True)
+    pairs += [(one.reconstruction[k], other.reconstruction[k]) for k in one.reconstruction]
     pairs += [(getattr(one, name), getattr(other, name)) for name in ("number", "beam", "rms")]
     pairs += [(one.group == other.group, True)]
     return all((a is None and b is None) or np.array_equal(a, b, equal_nan=True) for a, b in pairs)

@@ -11,6 +11,7 @@ from evaluated_fields import same_results
 from numpy.testing import assert_allclose
 
 from diffsky import DiffusionDeconvolver
+from diffsky.catalog.table import pixel_scale
 from diffsky.deconvolution import STRATEGIES, FluxScale, drozdova2024
 from diffsky.diffusion import build_denoiser, build_network
 from diffsky.evaluation import evaluate_pair, pool_fields
@@ -109,6 +110,27 @@ def test_posterior_quantities_are_near_the_truth(result):
     # The brightest cells are those of the sources, which have flux in truth and samples alike.
     assert cells[0][:2].min() > 1
     assert np.corrcoef(cells[0], cells[1].mean(axis=0))[0, 1] > 0.8
+
+
+def test_reconstruction_is_about_normalised_skies(deconvolver, pair, result):
+    """The same from the samples and the sky of the pair, D24 eq. 1 with c for their pixels."""
+    prepared = deconvolver._prepare(pair.dirty, primary_beam=pair.primary_beam)
+    seed = field_seed(SEED, 3)
+    apparent = deconvolver.sample_apparent(prepared, n_samples=N_SAMPLES, seed=seed)
+    gain, rms = prepared.primary_beam_working, prepared.rms_working
+    flux = np.divide(apparent * rms, gain, out=np.zeros_like(apparent), where=gain > 0)
+    unit = 2.960064e-5 * (pixel_scale(prepared.image.wcs) * prepared.grid.zoom / 0.1) ** 2
+    truth = prepared.grid.to_working(pair.sky.data) * prepared.grid.zoom**2 * (gain > 0) / unit
+    truth[truth < 1e-4] = 0  # what the resampling leaves around the sources
+    samples = np.sqrt(flux / unit)
+    expected = np.mean((samples.mean(axis=0) - np.sqrt(truth)) ** 2)
+    assert list(result.reconstruction) == ["single run", "mean", "median"]
+    assert result.reconstruction["single run"].shape == (N_SAMPLES, 3)
+    ((mse, peak, similarity),) = result.reconstruction["mean"]
+    assert mse == pytest.approx(expected, rel=0.3)  # roots of wings, resampled and drawn
+    assert peak == pytest.approx(-10 * np.log10(mse))
+    assert 0.5 < similarity < 1
+    assert mse < result.reconstruction["single run"][:, 0].mean()
 
 
 def test_samples_depend_on_seed_and_number_alone(deconvolver, pair, result):

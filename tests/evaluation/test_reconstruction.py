@@ -62,6 +62,13 @@ def test_table():
     assert (table["ssim"] < 1).all()
 
 
+def test_table_of_an_image_without_error():
+    """An empty sky that is found empty: its peak S/N is infinite, and so is the mean."""
+    table = reconstruction_table([np.zeros((2, 8, 8)), np.ones((2, 8, 8))], [np.zeros((8, 8))] * 2)
+    assert np.isinf(table["psnr"]).all()
+    assert_allclose(table["mse"], 0.5)
+
+
 @pytest.mark.parametrize("measure", [mean_squared_error, peak_snr, structural_similarity])
 def test_images_refused(measure):
     with pytest.raises(ValueError, match=r"shapes \(3, 3\) and \(16, 20\)"):

@@ -40,6 +40,7 @@ NAMES = {
     "ranks",
     "tarp",
     "posterior",
+    "reconstruction",
 }
 VOID = {"meta", "img", "br", "link"}
 
@@ -248,6 +249,22 @@ def test_report_of_one_field_has_no_posterior_tests(tmp_path):
     write_report(report, tmp_path)
 
 
+def test_reconstruction_is_that_of_the_fields(report, results):
+    table = report.tables["reconstruction"]
+    for aggregation in ("single run", "mean", "median"):
+        row = row_of(table, group="pwv=1mm", aggregation=aggregation)
+        scores = [one.reconstruction[aggregation] for one in results if one.group == "pwv=1mm"]
+        means = np.concatenate(scores).mean(axis=0)
+        assert [row[name] for name in ("mse", "psnr", "ssim")] == pytest.approx(means.tolist())
+
+
+def test_fields_without_reconstruction_have_no_table_of_it(results):
+    assert "reconstruction" not in make_report([empty_field(0)], **FAST).tables
+    mixed = [results[0], replace(results[1], reconstruction={})]
+    table = make_report(mixed, **FAST).tables["reconstruction"]
+    assert table.meta["n_images"] == 1
+
+
 def test_report_refuses_nothing():
     with pytest.raises(ValueError, match="at least one"):
         make_report([])
@@ -292,7 +309,7 @@ def test_page_has_every_table_and_figure(report, written):
     pictures = [base64.b64decode(link.split(",", 1)[1]) for link in page.links]
     files = {path.read_bytes() for path in written.glob("*.png")}
     assert set(pictures) == files
-    assert len(files) == len(NAMES) - len({"summary", "posterior"})
+    assert len(files) == len(NAMES) - len({"summary", "posterior", "reconstruction"})
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     words = " ".join(page.words)
     assert all(f"{name}.ecsv" in words for name in NAMES)
