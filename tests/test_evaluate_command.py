@@ -90,7 +90,7 @@ def test_report_is_written(evaluate, tmp_path, monkeypatch):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names > WRITTEN | {RESULTS}
     summary = Table.read(tmp_path / "out" / "summary.ecsv")
-    assert set(summary["method"]) == {*STRATEGIES, "single run", "matched filter"}
+    assert set(summary["method"]) == {*STRATEGIES, "single run", "matched filter", "true sky"}
     assert set(summary["n_fields"]) == {N_PAIRS}
     assert summary.meta["settings"]["weights"] == "tiny"
     assert "matched filter" in result.stdout

@@ -15,10 +15,11 @@ from diffsky.evaluation.reconstruction import reconstruction_scores
 from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
 from diffsky.simulation._working_pair import working_truth
 
-__all__ = ["MATCHED_FILTER", "N_CELLS", "SINGLE_RUN", "evaluate_pair", "field_seed"]
+__all__ = ["MATCHED_FILTER", "N_CELLS", "SINGLE_RUN", "TRUE_SKY", "evaluate_pair", "field_seed"]
 
 MATCHED_FILTER = "matched filter"
 SINGLE_RUN = "single run"
+TRUE_SKY = "true sky"
 N_CELLS = 16
 _LEAST_SIGNAL = 3.0
 _WINDOW = 7  # pixels of the structural similarity
@@ -69,7 +70,8 @@ def evaluate_pair(
     -------
     result : `FieldResult`
         Its ``catalogs`` have the names of the strategies, ``"single run"`` (D24 section 3.4.1:
-        what is in the first sample alone, with its S/N as score) and ``"matched filter"``. Its
+        what is in the first sample alone, with its S/N as score), ``"matched filter"``, and
+        ``"true sky"``: what the detection finds in the true sky, the last row of D24's table 2. Its
         ``posterior`` has three quantities, each for the truth and for every sample by the same
         measurement: ``"total flux"``, the sum of the apparent sky over the rms; ``"number of
         sources"``, how many are detected; ``"pixel values"``, the sums over the 16 cells of about
@@ -106,13 +108,15 @@ def evaluate_pair(
     first = singles[0]
     catalogs[SINGLE_RUN] = Detections.from_catalog(first, centre=centre, score=first["snr"])
     catalogs[MATCHED_FILTER] = _filtered(pair, prepared, centre, least_signal)
+    known = _catalog_of(prepared, true, scale)
+    catalogs[TRUE_SKY] = Detections.from_catalog(known, centre=centre, score=known["snr"])
     return FieldResult(
         number=int(number),
         beam=_beam(prepared.image),
         rms=float(np.median(prepared.rms[prepared.valid])),
         truth=_truth(pair, prepared, centre),
         catalogs=catalogs,
-        posterior=_posterior(prepared, true, apparent, singles, scale),
+        posterior=_posterior(prepared, true, len(known), apparent, singles),
         group=group,
         reconstruction=_reconstruction(prepared, true, apparent, scale),
     )
@@ -226,8 +230,7 @@ def _reconstruction(prepared, true, apparent, scale):
     return reconstruction_scores(normalize(apparent * per_unit), normalize(true * per_unit))
 
 
-def _posterior(prepared, true, apparent, singles, scale):
-    count = len(_catalog_of(prepared, true, scale))
+def _posterior(prepared, true, count, apparent, singles):
     posterior = {
         "total flux": (np.array([true.sum()]), apparent.sum(axis=(1, 2))[:, None]),
         "number of sources": (

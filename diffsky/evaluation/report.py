@@ -26,7 +26,7 @@ __all__ = ["EvaluationReport", "make_report", "write_report"]
 RADII = (0.5, 0.18 * u.arcsec)
 THRESHOLDS = {True: 0.5, False: 4.0}  # of a reliability, of a signal-to-noise ratio
 REFERENCE = "matched filter"
-OWN_THRESHOLDS = {"single run": 0.0}  # D24 take all that is in a sample
+OWN_THRESHOLDS = {"single run": 0.0, "true sky": 0.0}  # D24 take all that is in one
 _ALL = "all"
 
 
@@ -81,7 +81,8 @@ def make_report(
         weights has them, and the diagram has both.
     thresholds : dict of str to float, optional
         Least scores by method, before all others. Without these and ``validation`` they are 0.5
-        for a reliability and 4 for a signal-to-noise ratio; of a single run, all detections count.
+        for a reliability and 4 for a signal-to-noise ratio; of a single run and of the true sky,
+        all detections count.
     radii : sequence of float or `~astropy.units.Quantity`, optional
         Matching radii of the summary, in beams or angles; all other tables have the first.
         Default half a beam and 0.18 arcsec.

@@ -15,7 +15,13 @@ from diffsky.catalog.table import pixel_scale
 from diffsky.deconvolution import STRATEGIES, FluxScale, drozdova2024
 from diffsky.diffusion import build_denoiser, build_network
 from diffsky.evaluation import evaluate_pair, pool_fields
-from diffsky.evaluation.fields import MATCHED_FILTER, N_CELLS, SINGLE_RUN, field_seed
+from diffsky.evaluation.fields import (
+    MATCHED_FILTER,
+    N_CELLS,
+    SINGLE_RUN,
+    TRUE_SKY,
+    field_seed,
+)
 from diffsky.simulation.sources import SourceList
 
 HELPER = Path(__file__).parents[1] / "simulation" / "small_pairs.py"
@@ -43,7 +49,7 @@ def result(deconvolver, pair):
 
 
 def test_catalogues_are_those_of_predict(deconvolver, pair, result):
-    assert set(result.catalogs) == {*STRATEGIES, SINGLE_RUN, MATCHED_FILTER}
+    assert set(result.catalogs) == {*STRATEGIES, SINGLE_RUN, MATCHED_FILTER, TRUE_SKY}
     for strategy in STRATEGIES:
         _, catalog = deconvolver.predict(
             pair.dirty,
@@ -87,7 +93,7 @@ def test_truth_is_what_there_is_data_for(pair, result):
     assert result.rms == pytest.approx(50e-6, rel=0.15)
 
 
-@pytest.mark.parametrize("method", [*STRATEGIES, SINGLE_RUN, MATCHED_FILTER])
+@pytest.mark.parametrize("method", [*STRATEGIES, SINGLE_RUN, MATCHED_FILTER, TRUE_SKY])
 def test_bright_sources_are_found_where_they_are(result, method):
     pool = pool_fields([result], method)
     assert pool.is_found.all()
@@ -145,7 +151,7 @@ def test_truth_has_the_resolution_of_the_samples_whatever_that_of_the_pair(decon
     other = evaluate_pair(deconvolver, replace(pair, sky=sky), n_samples=2, strategies=["median"])
     same = evaluate_pair(deconvolver, pair, n_samples=2, strategies=["median"])
     assert same_results(other, same)
-    assert set(other.catalogs) == {"median", SINGLE_RUN, MATCHED_FILTER}
+    assert set(other.catalogs) == {"median", SINGLE_RUN, MATCHED_FILTER, TRUE_SKY}
 
 
 def test_truth_is_that_of_the_pair_on_the_working_grid(deconvolver, pair, result):
