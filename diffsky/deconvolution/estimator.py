@@ -3,6 +3,7 @@
 import astropy.units as u
 import numpy as np
 
+from diffsky.deconvolution.balancing import BalancedLoss
 from diffsky.deconvolution.image_checks import warn_about_image
 from diffsky.deconvolution.many_images import check_images, predict_images
 from diffsky.deconvolution.posterior import PosteriorSampler
@@ -73,6 +74,7 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         seed=0,
         progress=None,
         warm_start=False,
+        balance=False,
         devices=1,
         num_nodes=1,
         strategy="auto",
@@ -101,6 +103,10 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         warm_start : bool, optional
             Start from the present weights and keep their preset, instead of starting anew;
             ``description_["training"]["started_from"]`` says what they were.
+        balance : bool, optional
+            Let bright images count less, by the mean square of the dirty image over the rms
+            where that is above 1. For pairs of faint and bright skies together: without it the
+            bright ones decide what is learned. The posterior that is aimed at stays the same.
         devices, num_nodes : int, optional
             Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM,
             or from a script on one host. All processes end with the same weights, within
@@ -118,9 +124,9 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         NotFittedError
             If ``warm_start`` is True and there are no weights.
         ValueError
-            If the pairs were made with another scale than the preset's, a number is out of
-            range, the run in ``checkpoint_dir`` started from other weights, or the processes are
-            not there and cannot be started.
+            If the pairs were made with another scale than the preset's or one that ``balance``
+            does not know, a number is out of range, the run in ``checkpoint_dir`` started from
+            other weights, or the processes are not there and cannot be started.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt
@@ -128,11 +134,13 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         """
         preset = self._fitted().preset_ if warm_start else get_preset(self.preset)
         self._check_pairs(pairs, preset)
+        options = {"loss": BalancedLoss(preset.scale)} if balance else {}
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         return self._train(
             preset,
             pairs,
             {name: value for name, value in given.items() if value is not None},
+            about={"balance": True} if balance else {},
             warm_start=warm_start,
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
@@ -142,6 +150,7 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
             devices=devices,
             num_nodes=num_nodes,
             strategy=strategy,
+            **options,
         )
 
     def sample(self, dirty, *, n_samples=20, seed=None, psf=None, progress=None, **observation):

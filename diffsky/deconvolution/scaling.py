@@ -160,6 +160,21 @@ class WorkingScale:
         """
         return torch.stack([dirty / self.dirty_unit, primary_beam], dim=1)
 
+    def dirty_power(self, condition):
+        """Mean square of dirty images over the rms, from their condition channels.
+
+        Parameters
+        ----------
+        condition : `torch.Tensor`
+            Shape (n, 2, ny, nx), as `condition` gives it.
+
+        Returns
+        -------
+        power : `torch.Tensor`
+            Shape (n,): 1 for noise alone that fills the image.
+        """
+        return ((self.dirty_unit * condition[:, 0]) ** 2).mean(dim=(1, 2))
+
     def to_dict(self):
         """Describe the scale in plain numbers, for JSON.
 

@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "sample_heun",
         ],
         "schedules": ["edm_sigmas", "make_sigmas"],
-        "training": ["denoising_loss", "draw_sigmas", "train_denoiser"],
+        "training": ["denoising_errors", "denoising_loss", "draw_sigmas", "train_denoiser"],
         "weights": ["bundled_weights", "load_weights", "resolve_weights", "save_weights"],
     },
 )

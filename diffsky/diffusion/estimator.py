@@ -186,8 +186,8 @@ class DiffusionEstimator(DistillableEstimator):
             )
         return plan
 
-    def _train(self, preset, pairs, given, *, seed, warm_start=False, **run):
-        """Fit a denoiser to pairs and adopt it.
+    def _train(self, preset, pairs, given, *, seed, warm_start=False, about=None, **run):
+        """Fit a denoiser to pairs and adopt it, with `about` noted of the training.
 
         It is a new one, or starts as a copy of the present one.
         """
@@ -222,7 +222,8 @@ class DiffusionEstimator(DistillableEstimator):
             **run,
         )
         describe = getattr(pairs, "describe", dict)
-        training = {**plan, **history, "seed": seed, "pairs": describe(), **started_from}
+        training = {**plan, **(about or {}), **history, "seed": seed, "pairs": describe()}
+        training |= started_from
         description = {"name": "unnamed", "version": 1, "preset": name}
         n_processes = run.get("devices", 1) * run.get("num_nodes", 1)
         description |= {"training": training, "merits": {}}

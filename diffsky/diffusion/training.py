@@ -69,10 +69,26 @@ def denoising_loss(denoiser, target, condition, sigma, noise):
     loss : `torch.Tensor`
         Mean over pixels of (D(x + n) - x)**2 / c_out**2.
     """
+    return denoising_errors(denoiser, target, condition, sigma, noise).mean()
+
+
+def denoising_errors(denoiser, target, condition, sigma, noise):
+    """Weighted denoising error of each image, whose mean is `denoising_loss`.
+
+    Parameters
+    ----------
+    denoiser, target, condition, sigma, noise
+        As for `denoising_loss`.
+
+    Returns
+    -------
+    errors : `torch.Tensor`
+        Shape (n,).
+    """
     column = sigma[:, None, None, None]
     denoised = denoiser(target + column * noise, sigma, condition)
     c_out = denoiser.coefficients(column)[1]
-    return (((denoised - target) / c_out) ** 2).mean()
+    return (((denoised - target) / c_out) ** 2).mean(dim=(1, 2, 3))
 
 
 def train_denoiser(
