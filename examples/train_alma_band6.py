@@ -43,7 +43,13 @@ FIRST = {"steps": 7500, "seed": 0}
 STAGES = {
     "second-stage": {"steps": 5000, "learning_rate": 5e-4, "seed": 1},
     "third-stage": {"steps": 1800, "learning_rate": 3e-4, "seed": 2},
-    NAME: {"steps": 2500, "learning_rate": 3e-4, "seed": 3},
+    NAME: {"steps": 6000, "learning_rate": 3e-4, "seed": 4, "balance": True},
+}
+PAIRS_SEED = {"second-stage": 2, "third-stage": 3, NAME: 5}
+SHARES = {  # of the protocol at its own depth, and at each of the others
+    "second-stage": (0.4, 0.05),
+    "third-stage": (0.7, 0.1),
+    NAME: (0.5, 0.08),
 }
 ARCSEC = np.pi / 180 / 3600
 
@@ -105,8 +111,7 @@ def first_pairs(folder):
 
 def skies(stage):
     """Priors of one of the later stages, with the share of each."""
-    independent = PRIORS["independent"]
-    main, other = {"second-stage": (0.4, 0.05), "third-stage": (0.7, 0.1), NAME: (0.5, 0.08)}[stage]
+    independent, (main, other) = PRIORS["independent"], SHARES[stage]
     priors = [(independent.in_units_of(RMS, BEAM), main)]
     priors += [(independent.in_units_of(rms, BEAM), other) for rms in OTHER_DEPTHS]
     bright = GeneralPrior(slope=1.5, snr=(8, 1000), n_sources=(1, 8))
@@ -119,10 +124,10 @@ def skies(stage):
 
 def later_pairs(stage):
     """Pairs of one of the later stages: the bundled bank, skies of its own."""
-    seed = list(STAGES).index(stage) + 2
     return SimulatedPairs.from_bank(
-        load_psf_bank(), priors=skies(stage), field_size=FIELD, patch_size=PATCH, seed=seed
-    )
+        load_psf_bank(), priors=skies(stage), field_size=FIELD, patch_size=PATCH,
+        seed=PAIRS_SEED[stage],
+    )  # fmt: skip
 
 
 def first_stage(folder, batch_size, device):

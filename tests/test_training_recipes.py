@@ -56,6 +56,7 @@ def test_description_of_the_bundled_weights(tmp_path):
     second = third["started_from"]
     first = second["started_from"]
     assert [stage["steps"] for stage in (second, third, last)] == [1, 2, 3]
+    assert [stage.get("balance", False) for stage in (second, third, last)] == [False, False, True]
     assert first["name"] == "alma-band6"
     assert first["steps"] > 3  # of the training itself, as fit notes it
     kinds = [[p["kind"] for p in stage["pairs"]["priors"]] for stage in (second, third, last)]
