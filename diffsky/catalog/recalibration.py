@@ -1,4 +1,4 @@
-"""Make reliabilities probabilities, by what was right on a validation set."""
+"""Make reliabilities probabilities and intervals cover, by what was right on a validation set."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["IsotonicRecalibration", "Recalibration"]
 
-_VERSION = 1
+_VERSION = 2
 _LEAST_PART = 0.5  # of the samples that a curve was fitted to
 _SAME_RADIUS = 1e-3  # beams
 
@@ -163,11 +163,15 @@ class Recalibration:
     sampling : dict, optional
         Sampler and noise levels, as `diffsky.DiffusionDeconvolver.sampling_plan` gives them. Empty
         holds for any.
+    widths : dict of str to float, optional
+        By strategy, the factor on the flux intervals that lets 68 % of them hold the true flux.
+        1 for a strategy that is not among them.
 
     Raises
     ------
     ValueError
-        If ``curves`` are none, or other strategies than in ``n_detections``.
+        If ``curves`` are none, or other strategies than in ``n_detections``, or numbers are not
+        above 0.
     """
 
     curves: dict
@@ -177,6 +181,7 @@ class Recalibration:
     radius: float = 0.5
     prior: str = ""
     sampling: dict = field(default_factory=dict)
+    widths: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.curves or set(self.curves) != set(self.n_detections):
@@ -187,6 +192,23 @@ class Recalibration:
         numbers = (self.n_fields, self.n_samples, *self.n_detections.values())
         if not all(isinstance(n, int) and n > 0 for n in numbers) or not self.radius > 0:
             raise ValueError(f"expected numbers above 0, got {numbers} and radius {self.radius}")
+        if not all(0 < width < np.inf for width in self.widths.values()):
+            raise ValueError(f"expected widths above 0, got {self.widths}")
+
+    def width(self, strategy):
+        """Factor on the flux intervals of a strategy.
+
+        Parameters
+        ----------
+        strategy : str
+            Any.
+
+        Returns
+        -------
+        width : float
+            1 where there is none.
+        """
+        return float(self.widths.get(strategy, 1.0))
 
     def unfit_for(self, n_samples, radius, sampling):
         """Say why a run cannot be recalibrated.
@@ -227,12 +249,12 @@ class Recalibration:
         Returns
         -------
         text : str
-            Numbers of detections, fields and samples, and the prior.
+            Numbers of detections, fields and samples, the prior, and the factor on the intervals.
         """
         prior = f", prior {self.prior}" if self.prior else ""
         return (
             f"isotonic, {self.n_detections[strategy]} detections in {self.n_fields} fields, "
-            f"{self.n_samples} samples{prior}"
+            f"{self.n_samples} samples{prior}; flux intervals x {self.width(strategy):.2f}"
         )
 
     def to_dict(self):
@@ -241,10 +263,14 @@ class Recalibration:
         Returns
         -------
         dict
-            Everything; ``strategies`` has the tables from share to reliability.
+            Everything; ``strategies`` has the tables from share to reliability, and the widths.
         """
         tables = {
-            name: {"n_detections": self.n_detections[name], **curve.to_dict()}
+            name: {
+                "n_detections": self.n_detections[name],
+                "width": self.width(name),
+                **curve.to_dict(),
+            }
             for name, curve in self.curves.items()
         }
         return {
@@ -283,6 +309,7 @@ class Recalibration:
             return cls(
                 curves={k: IsotonicRecalibration.from_dict(t) for k, t in tables.items()},
                 n_detections={k: t["n_detections"] for k, t in tables.items()},
+                widths={k: float(t["width"]) for k, t in tables.items()},
                 **{k: values[k] for k in ("n_fields", "n_samples", "radius", "prior", "sampling")},
             )
         except (KeyError, TypeError, ValueError) as error:

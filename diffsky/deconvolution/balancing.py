@@ -42,7 +42,9 @@ class BalancedLoss:
 
         Parameters
         ----------
-        denoiser, target, condition, sigma, noise
+        denoiser : `diffsky.diffusion.Denoiser`
+            The denoiser.
+        target, condition, sigma, noise : `torch.Tensor`
             As for `diffsky.diffusion.denoising_loss`.
 
         Returns

@@ -221,8 +221,9 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         min_reliability : float, optional
             Sources with a smaller reliability are not listed.
         calibrated : bool, optional
-            Recalibrate the reliabilities where the weights have a recalibration that fits (see
-            `calibrate`). Otherwise, and with False, a reliability is the share of the samples.
+            Recalibrate reliabilities and flux intervals where the weights have a recalibration
+            that fits (see `calibrate`). Otherwise, and with False, a reliability is the share of
+            the samples, and the ends of an interval are quantiles of theirs.
         regions : `regions.Region`, `regions.Regions` or None, optional
             List sources inside these alone.
         psf : array, CCDData, path or None, optional
@@ -315,12 +316,12 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         prepared = self._prepare(dirty, **observation)
         seed, n_samples, strategy = (run[name] for name in ("seed", "n_samples", "strategy"))
         near = radius_in_beams(search["radius"], prepared.image.meta["beam"])
-        curve, about = self._choose_curve(strategy, n_samples, near, run["calibrated"])
+        known, about = self._choose_recalibration(strategy, n_samples, near, run["calibrated"])
         meta = self._meta(prepared, seed, n_samples)
         meta |= {"strategy": strategy, "recalibration": about}
         trained_snr = np.inf if self._subtracts_bright(run["psf"]) else self._trained_snr()
-        options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta, **search}
-        options["recalibration"] = curve
+        options = {"scale": self.preset_.scale, "trained_snr": trained_snr, "meta": meta}
+        options |= {**search, **known}
         # An empty sky first: what is wrong with the options shows before the network runs.
         make_catalog(prepared, np.zeros((1, *prepared.grid.working_shape)), strategy, **options)
         return prepared, meta, options

@@ -14,7 +14,7 @@ class RecalibratedEstimator:
     """An estimator whose ``description_`` may hold a recalibration."""
 
     def calibrate(self, recalibration):
-        """Let the weights have a recalibration of their reliabilities.
+        """Let the weights have a recalibration of their reliabilities and flux intervals.
 
         It goes into ``description_``, with the weights when they are saved, and is what
         `diffsky.DiffusionDeconvolver.predict` uses where strategy, radius and sampler are those it
@@ -61,7 +61,7 @@ class RecalibratedEstimator:
         Returns
         -------
         recalibration : `diffsky.catalog.Recalibration` or None
-            None where reliabilities are shares of the samples.
+            None where reliabilities are shares of the samples, and intervals their quantiles.
 
         Raises
         ------
@@ -77,18 +77,26 @@ class RecalibratedEstimator:
         plan = self.sampling_plan()
         return None if stored.unfit_for(n_samples, radius, plan) else stored
 
-    def _choose_curve(self, strategy, n_samples, radius, calibrated):
-        """Function from shares of samples to reliabilities, or None, and what it is in words."""
-        stored = self.description_.get("recalibration")
+    def _choose_recalibration(self, strategy, n_samples, radius, calibrated):
+        """Options of the catalogue, and what they are in words.
+
+        The options are a function from shares of samples to reliabilities, or None, and a factor
+        on flux intervals.
+        """
+        stored, without = self.description_.get("recalibration"), {"recalibration": None}
         if stored is None or not calibrated:
-            return None, "none"
+            return without, "none"
         stored = Recalibration.from_dict(stored)
         reason = stored.unfit_for(n_samples, radius, self.sampling_plan())
         if not reason and strategy not in stored.curves:
             reason = f"it is for {', '.join(stored.curves)}"
         if reason:
-            return None, f"none: {reason}"
-        return stored.curves[strategy], stored.describe(strategy)
+            return without, f"none: {reason}"
+        chosen = {
+            "recalibration": stored.curves[strategy],
+            "interval_width": stored.width(strategy),
+        }
+        return chosen, stored.describe(strategy)
 
 
 def _described(recalibration, sampling):

@@ -92,6 +92,7 @@ def make_catalog(
     trained_snr=np.inf,
     regions=None,
     recalibration=None,
+    interval_width=1.0,
     meta=None,
 ):
     """List the sources of the samples.
@@ -120,6 +121,9 @@ def make_catalog(
     recalibration : callable or None, optional
         Function from the shares of samples to reliabilities, such as
         `diffsky.catalog.IsotonicRecalibration`. None takes the shares.
+    interval_width : float, optional
+        Factor on the errors of the fluxes and on the distances of the ends of their intervals from
+        them. Default 1.
     meta : dict or None, optional
         What the table's ``meta`` shall hold.
 
@@ -144,6 +148,7 @@ def make_catalog(
     sources["share"] = sources["reliability"]
     if recalibration is not None:
         sources["reliability"] = recalibration(sources["share"])
+    _widen(sources, interval_width)
     sources = sources[sources["reliability"] >= min_reliability]
     if regions is not None:
         inside = inside_regions(regions, image.shape, image.wcs)
@@ -168,6 +173,14 @@ def make_catalog(
     )
     catalog["flags"][catalog["snr"] > trained_snr] |= int(SourceFlag.OUT_OF_RANGE)
     return catalog
+
+
+def _widen(sources, factor):
+    """Multiply the errors of the fluxes; no interval reaches below 0."""
+    sources["flux_err"] = factor * sources["flux_err"]
+    for name in ("flux_lower", "flux_upper"):
+        end = sources["flux"] + factor * (sources[name] - sources["flux"])
+        sources[name] = np.maximum(end, 0)
 
 
 def _spread(grid, sky):

@@ -77,7 +77,9 @@ def denoising_errors(denoiser, target, condition, sigma, noise):
 
     Parameters
     ----------
-    denoiser, target, condition, sigma, noise
+    denoiser : `diffsky.diffusion.Denoiser`
+        The denoiser.
+    target, condition, sigma, noise : `torch.Tensor`
         As for `denoising_loss`.
 
     Returns

@@ -45,6 +45,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "recalibration": [
             "IsotonicRecalibration",
             "Recalibration",
+            "fit_interval_width",
             "fit_recalibration",
             "recalibrate",
         ],

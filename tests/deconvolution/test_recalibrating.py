@@ -46,9 +46,29 @@ def test_reliability_is_recalibrated_and_the_share_stays(calibrated, dirty, stra
     assert_allclose(catalog["share"], catalog["n_detections"] / N)
     assert_allclose(catalog["reliability"], CURVE(raw["share"]))
     assert (catalog["reliability"] < catalog["share"]).all()
-    about = "isotonic, 1000 detections in 250 fields, 12 samples, prior independent"
+    about = "isotonic, 1000 detections in 250 fields, 12 samples, prior independent; "
+    about += "flux intervals x 1.00"
     assert sky.meta["recalibration"] == catalog.meta["recalibration"] == about
     assert raw.meta["recalibration"] == "none"
+
+
+@pytest.mark.parametrize("width", [0.5, 5.0])
+def test_intervals_are_widened_about_the_fluxes(local_estimator, dirty, width):
+    known = make_recalibration(widths={"mean": width})
+    estimator = local_estimator(doubt=True).calibrate(known)
+    image, options = dirty(SOURCES), {"strategy": "mean", **OPTIONS}
+    sky, catalog = estimator.predict(image, **options)
+    raw_sky, raw = estimator.predict(image, calibrated=False, **options)
+    assert_allclose(catalog["flux_err"], width * raw["flux_err"])
+    for name in ("flux_lower", "flux_upper"):
+        end = raw["flux"] + width * (raw[name] - raw["flux"])
+        assert_allclose(catalog[name].value, np.maximum(end.value, 0))
+    assert_array_equal(catalog["flux"], raw["flux"])
+    assert_array_equal(sky.data, raw_sky.data)
+    assert sky.meta["recalibration"].endswith(f"flux intervals x {width:.2f}")
+    _, other = estimator.predict(image, **OPTIONS)  # median, which has no width
+    _, plain = estimator.predict(image, calibrated=False, **OPTIONS)
+    assert_array_equal(other["flux_err"], plain["flux_err"])
 
 
 def test_least_reliability_is_that_of_the_user(calibrated, dirty):
@@ -121,12 +141,14 @@ def test_few_detections_are_said(untrained):
 
 
 def test_what_is_none_is_refused_before_the_network_runs(calibrated, dirty):
-    calibrated.description_["recalibration"] = {"version": 1, "strategies": {}}
+    calibrated.description_["recalibration"] = {"version": 2, "strategies": {}}
     with pytest.raises(ValueError, match="expected a recalibration"):
         calibrated.predict(dirty(SOURCES), **OPTIONS)
     assert calibrated.denoiser_.calls == 0
-    with pytest.raises(ValueError, match="of version 1"):
-        Recalibration.from_dict({"version": 2})
+    with pytest.raises(ValueError, match="of version 2"):
+        Recalibration.from_dict({"version": 1})
+    with pytest.raises(ValueError, match="expected widths above 0"):
+        make_recalibration(widths={"mean": 0.0})
     for wrong in ({"curves": {}}, {"n_detections": {"mean": 3}}):
         with pytest.raises(ValueError, match="for one or more strategies"):
             make_recalibration(**wrong)

@@ -265,6 +265,24 @@ def test_fields_without_reconstruction_have_no_table_of_it(results):
     assert table.meta["n_images"] == 1
 
 
+@pytest.mark.parametrize("spread", [0.7, 1.6])
+def test_intervals_of_other_fields_cover_after_recalibration(spread):
+    """Samples are 0.7 or 1.6 times as wide as they should be; other fields give the factor."""
+    known = fit_recalibration([make_field(k, spread=spread) for k in range(300, 500)])
+    assert known.width("median") == pytest.approx(1 / spread, rel=0.1)
+    results = [make_field(k, spread=spread) for k in range(200)]
+    raw, fitted = (make_report(results, recalibration=one, **FAST) for one in (None, known))
+    rows = [row_of(r.tables["summary"], method="median", radius="0.5 beam") for r in (raw, fitted)]
+    assert abs(rows[0]["coverage_68"] - 0.68) > 0.12
+    assert rows[1]["coverage_68"] == pytest.approx(0.68, abs=0.06)
+
+
+def test_few_intervals_give_no_width():
+    few = fit_recalibration([make_field(k, spread=0.5) for k in range(20)])
+    assert few.width("median") == 1
+    assert few.width("unknown") == 1
+
+
 def test_report_refuses_nothing():
     with pytest.raises(ValueError, match="at least one"):
         make_report([])
