@@ -16,7 +16,7 @@ __all__ = ["ConsistencyLoss", "consistency_loss"]
 DISTILLATION = {"steps": 2000, "learning_rate": 2e-4}
 RATIO = 1.5
 _CALLS = 2
-_AGAIN = 0.05  # level to which the second call adds noise, of the first
+_AGAIN = 5.0  # level to which the second call adds noise, in units of sigma_data
 
 
 def consistency_loss(denoiser, target, condition, sigma, noise, *, lower, teacher):
@@ -150,6 +150,6 @@ class ConsistencyLoss:
         return {
             "sampler": "consistency",
             "n_steps": _CALLS,
-            "sigma_min": _AGAIN * self.sigma_max,
+            "sigma_min": min(_AGAIN * self.teacher.sigma_data, self.sigma_max / 2),
             "sigma_max": self.sigma_max,
         }

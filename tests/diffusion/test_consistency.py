@@ -193,3 +193,11 @@ def test_gradient_at_mixed_precision():
         model.zero_grad()
     assert gradients[0].abs().max() > 0
     assert_close(gradients[1], gradients[0], rtol=0.1, atol=0.05 * gradients[0].abs().max().item())
+
+
+@pytest.mark.parametrize(("sigma_max", "expected"), [(20.0, 2.5), (157.0, 2.5), (1.0, 0.5)])
+def test_second_call_is_at_a_level_of_the_data(sigma_max, expected):
+    """Wherever the levels of the teacher start: those of DDPM do at 157."""
+    loss = ConsistencyLoss(Exact(ends=False), {**SAMPLING, "sigma_max": sigma_max})
+    plan = loss.sampling()
+    assert (plan["sigma_max"], plan["sigma_min"]) == pytest.approx((sigma_max, expected))
