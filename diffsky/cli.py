@@ -241,7 +241,7 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
 @click.option(
     "--calibrate",
     type=click.Path(file_okay=False),
-    help="Folder for the weights with a recalibration of reliabilities fitted to these pairs.",
+    help="Folder for the weights with a recalibration fitted to these pairs.",
 )
 @click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)

@@ -15,7 +15,7 @@ from diffsky.instrument import load_psf_bank
 from diffsky.simulation import Prior, SimulatedPairs
 
 
-def make_pairs(deconvolver, seed=5):
+def make_pairs(deconvolver, seed=6):
     """Endless pairs of all observations of the bank, skies as in the training of the weights."""
     described = deconvolver.description_["training"]["pairs"]["priors"]
     priors = [

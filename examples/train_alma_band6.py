@@ -43,7 +43,7 @@ FIRST = {"steps": 7500, "seed": 0}
 STAGES = {
     "second-stage": {"steps": 5000, "learning_rate": 5e-4, "seed": 1},
     "third-stage": {"steps": 1800, "learning_rate": 3e-4, "seed": 2},
-    NAME: {"steps": 6000, "learning_rate": 3e-4, "seed": 4, "balance": True},
+    NAME: {"steps": 6500, "learning_rate": 3e-4, "seed": 4, "balance": True},
 }
 PAIRS_SEED = {"second-stage": 2, "third-stage": 3, NAME: 5}
 SHARES = {  # of the protocol at its own depth, and at each of the others

@@ -192,8 +192,13 @@ class Recalibration:
         numbers = (self.n_fields, self.n_samples, *self.n_detections.values())
         if not all(isinstance(n, int) and n > 0 for n in numbers) or not self.radius > 0:
             raise ValueError(f"expected numbers above 0, got {numbers} and radius {self.radius}")
-        if not all(0 < width < np.inf for width in self.widths.values()):
+        numbers = all(isinstance(width, int | float) for width in self.widths.values())
+        if not numbers or not all(0 < width < np.inf for width in self.widths.values()):
             raise ValueError(f"expected widths above 0, got {self.widths}")
+        if not set(self.widths) <= set(self.curves):
+            raise ValueError(
+                f"expected widths for some of {list(self.curves)}, got {list(self.widths)}"
+            )
 
     def width(self, strategy):
         """Factor on the flux intervals of a strategy.
@@ -302,14 +307,17 @@ class Recalibration:
         ValueError
             If it holds something else.
         """
-        if not isinstance(values, dict) or values.get("version") != _VERSION:
-            raise ValueError(f"expected a recalibration of version {_VERSION}, got {values!r}")
+        if not isinstance(values, dict) or values.get("version") not in (1, _VERSION):
+            received = values.get("version") if isinstance(values, dict) else values
+            raise ValueError(
+                f"expected a recalibration of version 1 or {_VERSION}, got {received!r}"
+            )
         try:
             tables = dict(values["strategies"])
             return cls(
                 curves={k: IsotonicRecalibration.from_dict(t) for k, t in tables.items()},
                 n_detections={k: t["n_detections"] for k, t in tables.items()},
-                widths={k: float(t["width"]) for k, t in tables.items()},
+                widths={k: float(t.get("width", 1.0)) for k, t in tables.items()},
                 **{k: values[k] for k in ("n_fields", "n_samples", "radius", "prior", "sampling")},
             )
         except (KeyError, TypeError, ValueError) as error:

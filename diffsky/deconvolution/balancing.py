@@ -12,10 +12,10 @@ __all__ = ["BalancedLoss"]
 class BalancedLoss:
     """Denoising loss, each image divided by how bright its dirty image is.
 
-    The errors of bright sources are large, so that few bright skies decide what a network learns.
-    Here an image counts by one over the mean square of its dirty image over the rms, which is
-    about 1 for noise and faint sources. What it depends on is in the condition, so that the
-    denoiser of least loss for a condition stays the mean of the posterior.
+    The squared errors of a root of the flux grow like the flux, so that few bright skies decide
+    what a network learns. Here an image counts by one over the root mean square of its dirty image
+    over the noise rms, which is about 1 for noise and faint sources. What it depends on is in the
+    condition, so that the denoiser of least loss for a condition stays the mean of the posterior.
 
     Parameters
     ----------
@@ -53,4 +53,4 @@ class BalancedLoss:
             Mean over images.
         """
         errors = denoising_errors(denoiser, target, condition, sigma, noise)
-        return (errors / self.scale.dirty_power(condition).clamp(min=1)).mean()
+        return (errors / self.scale.dirty_power(condition).clamp(min=1).sqrt()).mean()

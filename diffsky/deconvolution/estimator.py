@@ -104,9 +104,10 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
             Start from the present weights and keep their preset, instead of starting anew;
             ``description_["training"]["started_from"]`` says what they were.
         balance : bool, optional
-            Let bright images count less, by the mean square of the dirty image over the rms
-            where that is above 1. For pairs of faint and bright skies together: without it the
-            bright ones decide what is learned. The posterior that is aimed at stays the same.
+            Let bright images count less, by the root mean square of the dirty image over the
+            noise rms where that is above 1. For pairs of faint and bright skies together: without
+            it the bright ones decide what is learned. The posterior that is aimed at stays the
+            same.
         devices, num_nodes : int, optional
             Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM,
             or from a script on one host. All processes end with the same weights, within

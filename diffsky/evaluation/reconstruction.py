@@ -143,7 +143,8 @@ def reconstruction_table(samples, truths, *, data_range=1.0):
     -------
     table : `~astropy.table.Table`
         One row for each of `AGGREGATIONS`: aggregation, mse, mse_err, psnr, psnr_err (dB), ssim,
-        ssim_err; in ``meta`` the number of images and of runs.
+        ssim_err; in ``meta`` the number of images and of runs. The peak S/N is infinite where
+        that of an image is, as of an empty sky that is found empty.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def test_bright_images_count_less():
     arguments = (Denoiser(Level()), target, condition, SIGMA, noise)
     errors = denoising_errors(*arguments)
     assert_close(errors.mean(), denoising_loss(*arguments))
-    expected = (errors[0] + errors[1] + errors[2] / 400) / 3
+    expected = (errors[0] + errors[1] + errors[2] / 20) / 3
     assert_close(BalancedLoss(SCALE)(*arguments), expected)
 
 
@@ -56,7 +56,7 @@ def test_least_loss_of_every_image_is_where_it_was():
         network = Level()
         loss(Denoiser(network), target, condition, SIGMA, noise).backward()
         gradients.append(network.values.grad)
-    assert_close(gradients[1] / gradients[0], torch.tensor([1.0, 1.0, 1 / 400]))
+    assert_close(gradients[1] / gradients[0], torch.tensor([1.0, 1.0, 1 / 20]))
 
 
 def test_scale_in_jansky_is_refused():

@@ -53,15 +53,16 @@ def test_reliability_is_recalibrated_and_the_share_stays(calibrated, dirty, stra
 
 
 @pytest.mark.parametrize("width", [0.5, 5.0])
-def test_intervals_are_widened_about_the_fluxes(local_estimator, dirty, width):
+def test_intervals_are_widened_about_their_middles(local_estimator, dirty, width):
     known = make_recalibration(widths={"mean": width})
     estimator = local_estimator(doubt=True).calibrate(known)
     image, options = dirty(SOURCES), {"strategy": "mean", **OPTIONS}
     sky, catalog = estimator.predict(image, **options)
     raw_sky, raw = estimator.predict(image, calibrated=False, **options)
     assert_allclose(catalog["flux_err"], width * raw["flux_err"])
+    middle = (raw["flux_lower"] + raw["flux_upper"]) / 2
     for name in ("flux_lower", "flux_upper"):
-        end = raw["flux"] + width * (raw[name] - raw["flux"])
+        end = middle + width * (raw[name] - middle)
         assert_allclose(catalog[name].value, np.maximum(end.value, 0))
     assert_array_equal(catalog["flux"], raw["flux"])
     assert_array_equal(sky.data, raw_sky.data)
@@ -124,6 +125,17 @@ def test_it_is_saved_with_the_weights(untrained, dirty, tmp_path):
     assert "recalibration" not in (tmp_path / "without" / "description.json").read_text()
 
 
+def test_first_version_has_no_widths():
+    stored = make_recalibration(widths={"mean": 0.8}).to_dict()
+    assert Recalibration.from_dict(stored).width("mean") == 0.8
+    tables = {k: {**t} for k, t in stored["strategies"].items()}
+    for table in tables.values():
+        del table["width"]
+    assert (
+        Recalibration.from_dict({**stored, "version": 1, "strategies": tables}).width("mean") == 1
+    )
+
+
 def test_products_keep_it(calibrated, dirty, tmp_path):
     sky, catalog = calibrated.predict(dirty(SOURCES), strategy="mean", **OPTIONS)
     write_image(sky, tmp_path / "sky.fits")
@@ -145,8 +157,10 @@ def test_what_is_none_is_refused_before_the_network_runs(calibrated, dirty):
     with pytest.raises(ValueError, match="expected a recalibration"):
         calibrated.predict(dirty(SOURCES), **OPTIONS)
     assert calibrated.denoiser_.calls == 0
-    with pytest.raises(ValueError, match="of version 2"):
-        Recalibration.from_dict({"version": 1})
+    with pytest.raises(ValueError, match="of version 1 or 2, got 3"):
+        Recalibration.from_dict({"version": 3})
+    with pytest.raises(ValueError, match=r"widths for some of \['median'.*got \['other'\]"):
+        make_recalibration(widths={"other": 2.0})
     with pytest.raises(ValueError, match="expected widths above 0"):
         make_recalibration(widths={"mean": 0.0})
     for wrong in ({"curves": {}}, {"n_detections": {"mean": 3}}):

@@ -114,9 +114,9 @@ def test_other_weights_do_not_resume_a_run(trained, pairs, tmp_path):
     plan = {"steps": 2, "checkpoint_dir": tmp_path / "run", "progress": False}
     trained.fit(pairs, warm_start=True, **plan)
     seen = list(pairs.seen)
-    with pytest.raises(ValueError, match="started from 'alma', sha256 .*; this one starts from '"):
+    with pytest.raises(ValueError, match="started from 'alma', .*; this one would start from '"):
         trained.fit(pairs, warm_start=True, resume=True, **plan)
-    with pytest.raises(ValueError, match="this one starts from random weights: load those weights"):
+    with pytest.raises(ValueError, match="would start from random weights: load those weights"):
         trained.fit(pairs, resume=True, **plan)
     assert pairs.seen == seen
 

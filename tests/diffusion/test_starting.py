@@ -29,7 +29,7 @@ def test_folder_remembers_what_a_run_started_from(tmp_path, other):
     check_start(folder, START)
     (folder / "last.ckpt").touch()
     check_start(folder, START)
-    with pytest.raises(ValueError, match=r"started from 'a', sha256 1{12}, with fit\(\); this one"):
+    with pytest.raises(ValueError, match=r"from 'a', sha256 1{12}, with fit\(\); this one"):
         check_start(folder, other)
     check_start(folder, START)
 
@@ -40,7 +40,7 @@ def test_run_from_random_weights(tmp_path, noted):
         check_start(tmp_path, None)
     (tmp_path / "last.ckpt").touch()
     check_start(tmp_path, None)
-    with pytest.raises(ValueError, match="started from random weights; this one starts from 'a'"):
+    with pytest.raises(ValueError, match="from random weights; this one would start from 'a'"):
         check_start(tmp_path, START)
 
 
@@ -48,3 +48,11 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_start(None, START)
     assert not list(tmp_path.iterdir())
+
+
+def test_damaged_note_is_named(tmp_path):
+    check_start(tmp_path, START)
+    (tmp_path / "last.ckpt").touch()
+    (tmp_path / "training-start.json").write_text("{")
+    with pytest.raises(ValueError, match="training-start.json is damaged"):
+        check_start(tmp_path, START)
