@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from diffsky.diffusion.consistency import DISTILLATION, ConsistencyLoss
-from diffsky.diffusion.starting import check_start
 from diffsky.diffusion.training import train_denoiser
 
 __all__ = ["DistillableEstimator"]
@@ -94,7 +93,6 @@ class DistillableEstimator:
         plan = {"batch_size": self.preset_.training.get("batch_size", 32), **DISTILLATION}
         plan |= {name: value for name, value in given.items() if value is not None}
         start = self._start()
-        check_start(checkpoint_dir, {"method": "distill", **start})
         student = self._copy_denoiser()
         history = train_denoiser(
             student.to(memory_format=torch.channels_last),
@@ -104,6 +102,7 @@ class DistillableEstimator:
             loss=loss,
             seed=seed,
             backend=self._backend(),
+            start={"method": "distill", **start},
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
             resume=resume,

@@ -12,7 +12,7 @@ from diffsky.diffusion.networks import build_network
 from diffsky.diffusion.preconditioning import build_denoiser
 from diffsky.diffusion.samplers import get_sampler
 from diffsky.diffusion.schedules import make_sigmas
-from diffsky.diffusion.starting import check_start, weights_checksum
+from diffsky.diffusion.starting import weights_checksum
 from diffsky.diffusion.training import train_denoiser
 from diffsky.diffusion.weights import (
     is_writer,
@@ -212,13 +212,13 @@ class DiffusionEstimator(DistillableEstimator):
                 torch.manual_seed(seed)
                 denoiser = _new_denoiser(preset)
         start = {"method": "fit", **self._start()} if warm_start else None
-        check_start(run.get("checkpoint_dir"), start)
         history = train_denoiser(
             denoiser.to(memory_format=torch.channels_last),
             pairs,
             **plan,
             seed=seed,
             backend=self._backend(),
+            start=start,
             **run,
         )
         describe = getattr(pairs, "describe", dict)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -53,13 +54,21 @@ def check_start(folder, start):
     if (Path(folder) / "last.ckpt").exists():
         noted = _read(path) if path.exists() else None
         if _identity(noted) != _identity(start):
+            before = _words(noted) if path.exists() else f"what no {_START} tells"
             raise ValueError(
-                f"the run in {folder} started from {_words(noted)}; this one would start from "
+                f"the run in {folder} started from {before}; this one would start from "
                 f"{_words(start)}: load those weights, or take another checkpoint_dir"
             )
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(start) + "\n")
+        _write(path, start)
+
+
+def _write(path, start):
+    # Every process of a training writes the same.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{_START}.{os.getpid()}")
+    fresh.write_text(json.dumps(start) + "\n")
+    fresh.replace(path)
 
 
 def _read(path):

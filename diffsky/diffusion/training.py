@@ -18,6 +18,7 @@ from diffsky.diffusion._training_callbacks import Average, Checkpoints, StopBetw
 from diffsky.diffusion._training_module import TrainingModule
 from diffsky.diffusion._training_processes import check_processes, trainer_options
 from diffsky.diffusion.ddpm import draw_ddpm_sigmas
+from diffsky.diffusion.starting import check_start
 
 __all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
 
@@ -107,6 +108,7 @@ def train_denoiser(
     ema_decay=None,
     seed=0,
     backend,
+    start=None,
     checkpoint_dir=None,
     checkpoint_every=250,
     resume=False,
@@ -154,6 +156,9 @@ def train_denoiser(
         Decides the order of the pairs, the noise levels and the noise, 0 or larger. Default 0.
     backend : `diffsky.backend.Backend`
         Device and precision of the training.
+    start : dict or None, optional
+        The weights that a new run starts from, as for `diffsky.diffusion.starting.check_start`; a
+        run of other ones is not continued. None is for random weights.
     checkpoint_dir : path-like or None, optional
         Folder for checkpoints (``last.ckpt``) and the log (``log/version_*/metrics.csv``). None
         keeps neither.
@@ -180,8 +185,8 @@ def train_denoiser(
     Raises
     ------
     ValueError
-        If a number is out of range, ``resume`` is asked for without ``checkpoint_dir``, or the
-        processes are not there and cannot be started.
+        If a number is out of range, ``resume`` is asked for without ``checkpoint_dir``, the run
+        in it started from other weights, or the processes are not there and cannot be started.
     FileExistsError
         If ``checkpoint_dir`` holds a checkpoint and ``resume`` is False.
     RuntimeError
@@ -195,6 +200,7 @@ def train_denoiser(
     check_processes(devices, num_nodes, strategy, device=backend.device, batch_size=batch_size)
     levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
     checkpoint = _find_checkpoint(checkpoint_dir, resume)
+    check_start(checkpoint_dir, start)
     module = TrainingModule(
         denoiser,
         pairs,

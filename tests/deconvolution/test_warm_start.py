@@ -118,7 +118,15 @@ def test_other_weights_do_not_resume_a_run(trained, pairs, tmp_path):
         trained.fit(pairs, warm_start=True, resume=True, **plan)
     with pytest.raises(ValueError, match="would start from random weights: load those weights"):
         trained.fit(pairs, resume=True, **plan)
+    with pytest.raises(FileExistsError, match="resume=True to continue"):
+        trained.fit(pairs, warm_start=True, **plan)
     assert pairs.seen == seen
+
+
+def test_numbers_are_checked_before_a_folder_is_made(trained, pairs, tmp_path):
+    with pytest.raises(ValueError, match="steps is 0"):
+        trained.fit(pairs, warm_start=True, steps=0, checkpoint_dir=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_numpy_are_saved(trained, pairs, tmp_path):

@@ -40,7 +40,8 @@ def test_run_from_random_weights(tmp_path, noted):
         check_start(tmp_path, None)
     (tmp_path / "last.ckpt").touch()
     check_start(tmp_path, None)
-    with pytest.raises(ValueError, match="from random weights; this one would start from 'a'"):
+    before = "random weights" if noted else "what no training-start.json tells"
+    with pytest.raises(ValueError, match=f"from {before}; this one would start from 'a'"):
         check_start(tmp_path, START)
 
 
