@@ -4,7 +4,6 @@ import astropy.units as u
 import numpy as np
 
 from diffsky.deconvolution.balancing import BalancedLoss
-from diffsky.deconvolution.image_checks import warn_about_image
 from diffsky.deconvolution.many_images import check_images, predict_images
 from diffsky.deconvolution.posterior import PosteriorSampler
 from diffsky.deconvolution.presets import Preset, get_preset
@@ -180,7 +179,7 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         """
         seed = self._check_run(n_samples, seed)
         prepared = self._prepare(dirty, **observation)
-        warn_about_image(prepared, measured=observation.get("rms") is None)
+        self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
         apparent, prepared = self._draw(
             prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
@@ -271,7 +270,7 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         if client is not None:
             raise ValueError("client= spreads a list of images; expected a list")
         prepared, meta, options = self._plan(dirty, run, search, observation)
-        warn_about_image(prepared, measured=observation.get("rms") is None)
+        self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
         apparent, used = self._draw(
             prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from diffsky.deconvolution.image_checks import warn_about_image
 from diffsky.deconvolution.major_cycles import draw_skies
 from diffsky.deconvolution.observation import prepare_observation
-from diffsky.deconvolution.psf_checks import TRAINED_CONTENT, is_foreign
+from diffsky.deconvolution.psf_checks import TRAINED_CONTENT, is_foreign, warn_if_other_beam
 from diffsky.deconvolution.reweighting import reweight
 from diffsky.deconvolution.sampling import draw_samples
 
@@ -93,6 +94,13 @@ class PosteriorSampler:
         image, psf, noise = reweight(prepared.image, prepared.valid, psf, content=content)
         rms = None if observation.get("rms") is None else prepared.rms * noise
         return self._prepare(image, primary_beam=prepared.primary_beam, rms=rms), psf
+
+    def _warn_about(self, prepared, observation):
+        """Warn of what these weights have never seen in an image."""
+        warn_about_image(prepared, measured=observation.get("rms") is None)
+        beams = self._trained("beam", None)
+        if beams is not None and self.preset_.scale.pixels_per_beam is None:
+            warn_if_other_beam(prepared.image.meta["beam"], beams)
 
     def _trained_snr(self):
         return self._trained("largest_flux", np.inf)

@@ -15,6 +15,7 @@ __all__ = [
     "load_matching_psf",
     "psf_content",
     "warn_if_foreign",
+    "warn_if_other_beam",
 ]
 
 # Beam areas within two beams of the peak, of the PSFs that the network has seen, where its
@@ -138,6 +139,30 @@ def warn_if_foreign(content, trained=TRAINED_CONTENT):
         f"the PSF holds {content:.2f} beam areas within two beams, those of the training {low:g} "
         f"to {high:g}: {what}"
     )
+
+
+def warn_if_other_beam(beam, trained):
+    """Warn where an image has not the resolution that weights for one observation know.
+
+    Parameters
+    ----------
+    beam : `radio_beam.Beam`
+        That of the image.
+    trained : tuple of float
+        Smallest and largest geometric mean FWHM of the training in arcsec.
+
+    Warns
+    -----
+    DiffskyWarning
+        If that of the image is more than 10 % outside.
+    """
+    fwhm = np.sqrt(beam.major * beam.minor).to_value(u.arcsec)
+    low, high = trained
+    if not low * (1 - _TOLERANCE) <= fwhm <= high * (1 + _TOLERANCE):
+        warn_caller(
+            f"the image has a beam of {fwhm:.3g} arcsec, those of the training {low:.3g} to "
+            f"{high:.3g}: these weights know no other, and results are not trusted"
+        )
 
 
 def is_foreign(psf, trained, *, like):

@@ -87,12 +87,14 @@ class FluxPairs:
         Returns
         -------
         description : dict
-            ``instruments`` (their number), ``largest_flux`` (in units of the least rms),
-            ``priors`` (keywords, and the share 1), ``rms``, ``cell``, ``field_size`` (pixels of
-            the image), ``pblimit``, ``seed``.
+            ``instruments`` (their number), ``beam`` (least and largest of theirs, geometric mean
+            FWHM in arcsec), ``largest_flux`` (in units of the least rms), ``priors`` (keywords,
+            and the share 1), ``rms``, ``cell``, ``field_size`` (pixels of the image),
+            ``pblimit``, ``seed``.
         """
         return {
             "instruments": len(self.weights),
+            "beam": _range_of_beams(self.weights, self.cell),
             "largest_flux": self.prior.brightest / float(self.rms[0]),
             "priors": [{**self.prior.to_dict(), "share": 1.0}],
             "rms": [float(value) for value in self.rms],
@@ -175,6 +177,16 @@ class _Resampler:
         sky, dirty = (rows @ image @ columns.T for image in (sky, dirty))
         gain, rms = gain.expand(len(sky), *self._shape), rms.expand(-1, *self._shape)
         return torch.stack([sky * self._area * gain, dirty, gain, rms], dim=1) * valid
+
+
+def _range_of_beams(weights, cell):
+    from diffsky.deconvolution.psf_checks import fit_beam
+
+    beams = []
+    for plane in weights:
+        psf = torch.fft.fftshift(torch.fft.irfft2(plane + 0j, s=(weights.shape[1],) * 2))
+        beams.append(cell * math.sqrt(math.prod(fit_beam((psf / psf.max()).numpy()))))
+    return [round(min(beams), 4), round(max(beams), 4)]
 
 
 def _check(pairs):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import astropy.units as u
 import numpy as np
@@ -21,6 +22,7 @@ from diffsky.deconvolution import (
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.presets import PRESETS
 from diffsky.diffusion import EpsilonDenoiser, PaletteUNet, build_network
+from diffsky.exceptions import DiffskyWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 SCALE = FluxScale(size=32)
@@ -193,3 +195,15 @@ def test_pairs_of_another_gamma(preset, blob):
     other = dataclasses.replace(preset, scale=FluxScale(size=32, gamma=10))
     with pytest.raises(ValueError, match=r"pairs have .*gamma=2.*has .*gamma=10"):
         fitted(other, blob)
+
+
+@pytest.mark.parametrize(("fwhm", "known"), [(8.5, True), (9.2, True), (9.5, False), (7.5, False)])
+def test_beam_unlike_that_of_the_one_observation(preset, blob, dirty, fwhm, known):
+    deconvolver = fitted(preset, blob)
+    deconvolver.description_["training"]["pairs"] = {"beam": [0.84, 0.85]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DiffskyWarning)
+        deconvolver.sample(dirty(fwhm=fwhm), **OPTIONS)
+    said = [str(w.message) for w in caught if "those of the training" in str(w.message)]
+    assert bool(said) != known
+    assert known or said[0].startswith(f"the image has a beam of {fwhm / 10:.3g} arcsec")

@@ -137,6 +137,9 @@ def test_description_is_json():
     assert Prior.from_dict(prior) == PRIOR
     assert description["largest_flux"] == pytest.approx(50)
     assert description["instruments"] == 2
+    # FWHM of the transform of a Gaussian distribution of baselines
+    fwhm = np.degrees(np.sqrt(8 * np.log(2)) / (2 * np.pi * 7e4)) * 3600
+    assert_allclose(description["beam"], fwhm, rtol=0.05)
 
 
 @pytest.mark.parametrize(
