@@ -75,7 +75,7 @@ def make_fields(data, seed, n, peaks):
 
 
 def _make_field(store, data, seed, number, peaks):
-    """Simulate a field as `fields.casa_field` does, and clean it while its visibilities exist."""
+    """Simulate a whole field of 512 x 512 pixels; clean it while its visibilities exist."""
     setup = ObservationSetup(direction=pointing(seed, number))
     sources = PRIORS["independent"].draw(np.random.default_rng([seed, 2, number]))
     with tempfile.TemporaryDirectory(prefix="diffsky-fields-") as folder:

@@ -10,9 +10,8 @@ command continues a run that was interrupted.
 
     python examples/train_alma_band6.py run-alma-band6
 
-With --from-weights the first stage is left out: the second starts from weights that there are.
-
-    python examples/train_alma_band6.py run-alma-band6 --from-weights alma-band6
+With --from-weights the first stage is left out: the second starts from weights that there are, such
+as those that an earlier run left in its folder first-stage.
 """
 
 from pathlib import Path

@@ -121,7 +121,7 @@ PRESETS = {
         },
         sampling={
             "sampler": "dpmpp-2m",
-            "n_steps": 8,
+            "n_steps": 5,
             "sigma_min": 0.05,
             "sigma_max": 20.0,
             "rho": 4.0,
