@@ -1,7 +1,8 @@
-"""Figures of the page "What reliability means", from a stored evaluation.
+"""Figures of the page "What reliability means", from fields that were evaluated before.
 
-diffsky evaluate STORE --output report
-python benchmarks/reliability_figures.py report --validation validation
+    python benchmarks/reliability_figures.py benchmark-results/.../fast --weights alma-band6
+
+These are a folder in the store of ``results.py``, or a report of ``diffsky evaluate``.
 """
 
 from pathlib import Path
@@ -31,7 +32,7 @@ DITHER = {"total flux": 0.1, "number of sources": 0.5, "pixel values": 0.1}
 @click.option("--output", default="docs/_static", show_default=True)
 def main(report, validation, weights, method, output):
     """Write reliability.png and tarp.png, and print the numbers in them."""
-    stored = StoredResults.load(Path(report) / "fields")
+    stored = load_fields(report)
     results = stored.read()
     recalibration = find_recalibration(validation, weights, stored.settings)
     print(f"{len(results)} fields of {report}, method {method}")
@@ -50,8 +51,14 @@ def find_recalibration(validation, weights, settings):
         deconvolver = DiffusionDeconvolver.from_pretrained(weights, device="cpu")
         return deconvolver.recalibration(n_samples=settings["n_samples"])
     if validation is not None:
-        return fit_recalibration(StoredResults.load(Path(validation) / "fields").read())
+        return fit_recalibration(load_fields(validation).read())
     return None
+
+
+def load_fields(folder):
+    """Stored fields of a report, or those in the folder itself."""
+    fields = Path(folder) / "fields"
+    return StoredResults.load(fields if fields.exists() else folder)
 
 
 def draw_reliability(results, method, recalibration):
