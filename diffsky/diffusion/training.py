@@ -160,8 +160,8 @@ def train_denoiser(
         The weights that a new run starts from, as for `diffsky.diffusion.starting.check_start`; a
         run of other ones is not continued. None is for random weights.
     checkpoint_dir : path-like or None, optional
-        Folder for checkpoints (``last.ckpt``) and the log (``log/version_*/metrics.csv``). None
-        keeps neither.
+        Folder for checkpoints (``last.ckpt``), the log (``log/version_*/metrics.csv``) and what
+        the run started from (``training-start.json``). None keeps none of them.
     checkpoint_every : int, optional
         Steps between checkpoints; one more is written on Ctrl-C, SIGTERM or an error of ``pairs``
         (in a single process, on any error).

@@ -80,7 +80,8 @@ def test_interrupted_in_two_processes_and_resumed(single, tmp_path):
     for step, numbers in enumerate(single[3]):
         shares = [(*a["numbers"], *b["numbers"])[step] for a, b in zip(results, rest, strict=True)]
         assert sum(shares, []) == numbers
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["last.ckpt", "log"]
+    left = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert left == ["last.ckpt", "log", "training-start.json"]
 
 
 def test_pairs_that_fail_in_one_process(single, tmp_path):
