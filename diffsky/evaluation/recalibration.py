@@ -156,6 +156,7 @@ def _widened(samples, width):
     """Samples whose distances from the middle of their 68 % interval are multiplied; 0 or more."""
     middle = np.zeros(len(samples))
     some = np.isfinite(samples).any(axis=1)
-    ends = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
-    middle[some] = np.nanquantile(samples[some], ends, axis=1, method="weibull").mean(axis=0)
+    if some.any():
+        ends = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
+        middle[some] = np.nanquantile(samples[some], ends, axis=1, method="weibull").mean(axis=0)
     return np.maximum(middle[:, None] + width * (samples - middle[:, None]), 0)

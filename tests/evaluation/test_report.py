@@ -295,6 +295,12 @@ def test_outlier_among_the_samples_stays_in_the_interval():
     assert ((lower > 0.9) & (lower < 1) & (upper > 1) & (upper < 1.1)).all()
 
 
+def test_field_without_detections_is_recalibrated():
+    known = fit_recalibration([make_field(k) for k in range(5)])
+    (fitted,) = recalibrate([empty_field(0)], replace(known, widths={"median": 0.8}))
+    assert fitted.catalogs["median"].flux_samples.shape == (0, 20)
+
+
 @pytest.mark.parametrize(("truth", "samples"), [((5,), (7, 20)), ((5,), (5,)), ((5, 1), (5, 20))])
 def test_arrays_that_do_not_fit_are_refused(truth, samples):
     with pytest.raises(ValueError, match="expected truth .* and samples"):
