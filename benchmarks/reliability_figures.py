@@ -102,7 +102,9 @@ def draw_tarp(results):
         axes.plot(curve.credibility, curve.coverage, color=f"C{k}", label=name)
         band = (curve.coverage - curve.coverage_err, curve.coverage + curve.coverage_err)
         axes.fill_between(curve.credibility, *band, color=f"C{k}", alpha=0.2)
-        print(f"{name}: largest distance {curve.distance:.3f}, p {curve.p_value:.2f}")
+        ratio = samples.mean() / truth.mean()
+        print(f"{name}: largest distance {curve.distance:.3f}, p {curve.p_value:.2f}, mean of the "
+              f"samples over that of the truth {ratio:.2f}")  # fmt: skip
     axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     axes.set(xlabel="credibility", ylabel="expected coverage", xlim=(0, 1), ylim=(0, 1))
     axes.set_title(f"{len(results)} fields", size=9)
