@@ -118,12 +118,14 @@ class Weights:
             _evaluate_one((replace(self, samples=1), FastFields(VALIDATION), 0), self.load())
         hook.remove()
         n = sum(p.numel() for p in network.parameters())
-        training = self.load().description_["training"]
-        shown = ", ".join(f"{k} {v}" for k, v in training.items() if not isinstance(v, dict | list))
+        stages = _stages(self.load().description_["training"])
+        shown = ", ".join(f"{k} {v}" for k, v in stages[-1].items())
+        seen = sum(stage["steps"] * stage["batch_size"] for stage in stages)
+        steps = " + ".join(str(stage["steps"]) for stage in stages)
         work = counter.get_total_flops() / 1e9
         return (
             f"{n / 1e6:.2f} M parameters, {len(calls)} calls and {work:.0f} GFLOP a sample of a "
-            f"fast field; trained with {shown}"
+            f"fast field; trained in {steps} steps on {seen} pairs, at last with {shown}"
         )
 
     def title(self):
@@ -132,6 +134,19 @@ class Weights:
         name, version = shown.pop("weights"), shown.pop("weights_version")
         shown.pop("sha256")
         return f"weights {name} {version}, {', '.join(f'{k} {v}' for k, v in shown.items())}"
+
+
+def _stages(training):
+    """Numbers and words about a training and all those that it started from, the first one first.
+
+    A distillation is the last one.
+    """
+    stages = []
+    for stage in (training.get("distillation"), training):
+        while stage is not None:
+            stages.append({k: v for k, v in stage.items() if not isinstance(v, dict | list)})
+            stage = stage.get("started_from")
+    return stages[::-1]
 
 
 @functools.cache

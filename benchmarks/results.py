@@ -250,13 +250,16 @@ def report_other(weights, n, data, store, processes):
 )
 @click.option("--also", multiple=True, help="Other weights, whose rows are printed too.")
 @click.option("--also-fields", default=50, show_default=True, help="Fields for those.")
+@click.option("--also-sampler", default=None, help="By default that of those weights.")
+@click.option("--also-steps", default=None, type=int, help="By default those of those weights.")
 @click.option(
     "--on-validation", is_flag=True,
     help="Print the figures of the validation fields, which flatter all methods, and stop.",
 )  # fmt: skip
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(data, weights, samples, sampler, steps, processes, store, fast, casa, validation,
-         casa_validation, also, also_fields, on_validation, record):  # fmt: skip
+         casa_validation, also, also_fields, also_sampler, also_steps, on_validation,
+         record):  # fmt: skip
     """Print all figures, and which targets they meet."""
     for seed in (VALIDATION, CASA) if casa and not on_validation else ():
         stored_pairs(str(data), seed)  # refused now rather than after the fast fields
@@ -284,7 +287,8 @@ def main(data, weights, samples, sampler, steps, processes, store, fast, casa, v
         results, limits = report_casa(weights, data, numbers, thresholds, peak, folder, processes)
         print_and_check(results, known, limits, targets.section("CASA"), (1.0, 1.0))
     for name in also:
-        report_other(Weights(name, samples), also_fields, data, store, processes)
+        other = Weights(name, samples, also_sampler, also_steps)
+        report_other(other, also_fields, data, store, processes)
     if record is not None:
         record.write_text(json.dumps(targets.rows, indent=2) + "\n")
 

@@ -54,7 +54,7 @@ def find_stores(path):
     return stores
 
 
-def _describe_run(deconvolver, stores, *, n_samples, seed):
+def _describe_run(deconvolver, stores, *, n_samples, seed, use_psf):
     """What decides the results of an evaluation, in what JSON can hold."""
     return {
         "stores": {name: str(store.path) for name, store in stores.items()},
@@ -63,11 +63,14 @@ def _describe_run(deconvolver, stores, *, n_samples, seed):
         "sha256": deconvolver.description_.get("sha256", ""),
         "n_samples": n_samples,
         "seed": seed,
+        **({"use_psf": True} if use_psf else {}),
         **deconvolver.sampling_plan(),
     }
 
 
-def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrite, step):
+def evaluate_stores(
+    deconvolver, stores, output, *, n, n_samples, seed, overwrite, step, use_psf=False
+):
     """Evaluate the pairs of stores whose results are not stored yet.
 
     Each result is stored when it is there, so nothing but the pair at work is lost when the
@@ -89,6 +92,8 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
         Whether results of other settings are removed.
     step : callable
         Says what comes next.
+    use_psf : bool, optional
+        As for `diffsky.evaluation.evaluate_pair`.
 
     Returns
     -------
@@ -107,7 +112,8 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
     from diffsky.evaluation import StoredResults, evaluate_pair
     from diffsky.exceptions import DiffskyWarning
 
-    settings = _describe_run(deconvolver, stores, n_samples=n_samples, seed=seed)
+    how = {"n_samples": n_samples, "seed": seed, "use_psf": use_psf}
+    settings = _describe_run(deconvolver, stores, **how)
     stored = StoredResults(Path(output) / RESULTS, settings, overwrite=overwrite)
     orders = [(g, number) for g, store in stores.items() for number in store.numbers()[:n]]
     missing = [order for order in orders if order not in stored]
@@ -117,9 +123,8 @@ def evaluate_stores(deconvolver, stores, output, *, n, n_samples, seed, overwrit
         pair = stores[group].read(number)
         try:
             result = evaluate_pair(
-                deconvolver, pair, number=number, group=group, n_samples=n_samples, seed=seed,
-                progress=False,
-            )  # fmt: skip
+                deconvolver, pair, number=number, group=group, progress=False, **how
+            )
         except ValueError as error:
             unusable.append(f"{group} {number}: {error}".strip())
             continue
@@ -194,7 +199,7 @@ def read_validation(path):
     return results
 
 
-def check_validation(path, deconvolver, stores, *, n_samples, seed):
+def check_validation(path, deconvolver, stores, *, n_samples, seed, use_psf=False):
     """Refuse thresholds of other weights, and warn about those of the same pairs.
 
     Parameters
@@ -205,7 +210,7 @@ def check_validation(path, deconvolver, stores, *, n_samples, seed):
         With weights.
     stores : dict of str to `~diffsky.simulation.PairStore`
         As from `find_stores`.
-    n_samples, seed : int
+    n_samples, seed, use_psf : optional
         As for `evaluate_stores`.
 
     Raises
@@ -218,13 +223,13 @@ def check_validation(path, deconvolver, stores, *, n_samples, seed):
 
     if path is None:
         return
-    settings = _describe_run(deconvolver, stores, n_samples=n_samples, seed=seed)
+    settings = _describe_run(deconvolver, stores, n_samples=n_samples, seed=seed, use_psf=use_psf)
     stored = StoredResults.load(Path(path) / RESULTS).settings
-    names = [name for name in settings if name not in ("stores", "seed")]
+    names = {**settings, "use_psf": None}.keys() - {"stores", "seed"}
     different = [
-        f"{name} {stored.get(name)!r}, here {settings[name]!r}"
-        for name in names
-        if stored.get(name) != settings[name]
+        f"{name} {stored.get(name)!r}, here {settings.get(name)!r}"
+        for name in sorted(names)
+        if stored.get(name) != settings.get(name)
     ]
     if different:
         raise click.ClickException(

@@ -150,7 +150,12 @@ def _demo(output, seed, n_samples, weights, overwrite):
     type=_NumberOrFile(),
     help="Primary beam; by default that of the telescope and frequency in the header.",
 )
-@click.option("--psf", type=_FILE, help="Point-spread function, to make the residual as well.")
+@click.option(
+    "--psf",
+    type=_FILE,
+    help="Point-spread function: bright sources are subtracted with it in major cycles, an image "
+    "of unusual weighting is reweighted, and the residual is written as well.",
+)
 @click.option(
     "--rms", type=_NumberOrFile(), help="Noise rms in Jy/beam; measured where it is not given."
 )
@@ -243,11 +248,16 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
     type=click.Path(file_okay=False),
     help="Folder for the weights with a recalibration fitted to these pairs.",
 )
+@click.option(
+    "--psf", "use_psf", is_flag=True, help="Give the weights the true PSF too, for bright sources."
+)
+@click.option("--sampler", help="By default that of the weights.")
+@click.option("--n-steps", type=click.IntRange(min=1), help="By default those of the weights.")
 @click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace results of other weights or options.")
 def _evaluate(
-    store, weights, output, n_samples, seed, n, validation, calibrate, device, precision, overwrite
+    store, weights, output, n_samples, seed, n, validation, calibrate, use_psf, overwrite, **run
 ):
     """Measure how good weights are on the simulated pairs in the folder STORE.
 
@@ -267,12 +277,12 @@ def _evaluate(
         from diffsky.evaluation import require_tarp
 
         require_tarp()
-        deconvolver = DiffusionDeconvolver.from_pretrained(
-            weights, device=device, precision=precision
+        deconvolver = DiffusionDeconvolver.from_pretrained(weights, **run)
+        how = {"n_samples": n_samples, "seed": seed, "use_psf": use_psf}
+        check_validation(validation, deconvolver, stores, **how)
+        results, settings = evaluate_stores(
+            deconvolver, stores, output, n=n, overwrite=overwrite, step=step, **how
         )
-        check_validation(validation, deconvolver, stores, n_samples=n_samples, seed=seed)
-        options = {"n": n, "n_samples": n_samples, "seed": seed, "overwrite": overwrite}
-        results, settings = evaluate_stores(deconvolver, stores, output, **options, step=step)
         if not results:
             raise click.ClickException(f"no pair of {store} can be evaluated")
         step("making the report")
@@ -329,6 +339,7 @@ def _write_demo(stage, observation, sky, catalog, truth, true_sky):
 
 def _predict_file(image, seed, step, *, psf, beam, regions, weights, device, precision, **options):
     step(f"reading {image}")
+    from diffsky.exceptions import DiffskyWarning
     from diffsky.images import load_image, load_map, load_psf
 
     observation = {name: options.pop(name) for name in ("primary_beam", "rms")}
@@ -349,7 +360,9 @@ def _predict_file(image, seed, step, *, psf, beam, regions, weights, device, pre
     )
     residual = None
     if psf is not None:
-        residual = deconvolver.residual(dirty, sky, psf=psf, **observation)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DiffskyWarning)  # predict has given the same ones
+            residual = deconvolver.residual(dirty, sky, psf=psf, **observation)
     return dirty, sky, catalog, residual
 
 

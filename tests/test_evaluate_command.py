@@ -193,6 +193,9 @@ def test_validation_gives_thresholds(evaluate, tmp_path):
     refused = evaluate(tmp_path / "three", "--validation", tmp_path / "one", n_samples=4)
     assert refused.exit_code == 1
     assert "n_samples 3, here 4; expected the same weights" in refused.stderr
+    other = evaluate(tmp_path / "three", "--validation", tmp_path / "one", "--psf", "--n-steps", 3)
+    assert "n_steps" in other.stderr
+    assert "use_psf None, here True" in other.stderr
     assert not (tmp_path / "three").exists()
 
 

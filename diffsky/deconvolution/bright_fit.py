@@ -101,6 +101,8 @@ class BrightFit:
         dirty : `torch.Tensor`
             Same shape: dirty image over rms, 0 where there is no data.
         """
+        if sky.ndim > 2:
+            return _one_by_one(self.observe, sky)
         seen = self._instrument.convolve(sky * self._rms, kernel_fwhm=self._kernel)
         return torch.where(self._rms > 0, seen / self._rms, 0.0)
 
@@ -117,7 +119,8 @@ class BrightFit:
         noise : `torch.Tensor`
             Shape (len(generators), height, width), 0 where there is no data.
         """
-        return torch.where(self._rms > 0, self._instrument.noise(generators), 0.0)
+        draw = self._instrument.noise
+        return _one_by_one(lambda one: torch.where(self._rms > 0, draw([one])[0], 0.0), generators)
 
     def fit(self, sky, dirty):
         """Fit one sky to a dirty image.
@@ -153,6 +156,11 @@ class BrightFit:
         (ny, nx), n = self._instrument.shape, self._instrument.grid_size
         spectrum = torch.fft.rfft2(dirty, s=(n, n)) * self._sharper
         return torch.fft.irfft2(spectrum, s=(n, n))[..., :ny, :nx]
+
+
+def _one_by_one(function, images):
+    """Stack what a function makes of each image: the padded grid of one is all that it takes."""
+    return torch.stack([function(image) for image in images])
 
 
 def _brightest_pixels(sky):

@@ -181,8 +181,13 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         prepared = self._prepare(dirty, **observation)
         self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
-        apparent, prepared = self._draw(
-            prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
+        apparent, prepared = self.sample_observation(
+            prepared,
+            psf=response,
+            measured=observation.get("rms") is None,
+            n_samples=n_samples,
+            seed=seed,
+            progress=progress,
         )
         return make_cube(prepared, apparent, self._meta(prepared, seed, n_samples))
 
@@ -272,8 +277,13 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         prepared, meta, options = self._plan(dirty, run, search, observation)
         self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
-        apparent, used = self._draw(
-            prepared, response, observation, n_samples=n_samples, seed=seed, progress=progress
+        apparent, used = self.sample_observation(
+            prepared,
+            psf=response,
+            measured=observation.get("rms") is None,
+            n_samples=n_samples,
+            seed=seed,
+            progress=progress,
         )
         meta.update(self._meta(used, seed, n_samples))
         sky = make_sky(used, apparent, strategy, meta, scale=self.preset_.scale)

@@ -18,6 +18,7 @@ _SLOWEST = 3  # periods across the field
 _COHERENT = 0.8
 _TROUGH, _SIDELOBE = 6.5, 0.5  # rms; share of the brightest positive pixel
 _OFFSET = 0.5  # rms of the background
+_FEW_BEAMS = 30.0  # beam areas, a tenth of which one source may cover
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ def warn_about_image(prepared, *, measured):
     Warns
     -----
     DiffskyWarning
-        If a measured noise varies over the image, or there are stripes through the whole of it,
-        troughs that are neither noise nor sidelobes, or a background that is not 0.
+        If a measured noise varies over the image or is that of a few beams, or there are stripes
+        through the whole of it, troughs that are neither noise nor sidelobes, or a background that
+        is not 0.
     """
     for text in _faults(prepared, measured):
         warn_caller(text)
@@ -111,6 +113,12 @@ def _faults(prepared, measured):
     values = image[valid]
     if not len(values):
         return
+    n_beams = len(values) * 4 * np.log(2) / (np.pi * fwhm**2)
+    if measured and n_beams < _FEW_BEAMS:
+        yield (
+            f"the noise, {np.median(rms):.3g} Jy/beam, was measured in {n_beams:.0f} beam areas, "
+            "where a source counts as noise and is lost. Give rms="
+        )
     stripes = find_stripes(image, valid, beam_fwhm=fwhm)
     if stripes is not None:
         period = stripes.period * prepared.grid.zoom * pixel.to_value(u.arcsec)

@@ -68,22 +68,54 @@ class PosteriorSampler:
             **observation,
         )
 
-    def _draw(self, prepared, psf, observation, **options):
-        """Samples of the apparent sky, and the observation with the noise that was used."""
+    def sample_observation(
+        self, prepared, *, psf=None, measured=False, n_samples, seed, progress=None
+    ):
+        """Draw samples of the apparent sky, with all that ``predict`` does where the PSF is known.
+
+        Parameters
+        ----------
+        prepared : `diffsky.deconvolution.observation.PreparedObservation`
+            The observation, as for `sample_apparent`.
+        psf : `numpy.ndarray` or None, optional
+            PSF on the pixels of the image, its peak of 1 at (my // 2, mx // 2). With it an image
+            of unusual weighting is reweighted, and bright sources are subtracted in major cycles.
+        measured : bool, optional
+            Whether the noise was measured, and is to be measured again after these.
+        n_samples : int
+            Number of samples, 1 or more.
+        seed : int
+            Sample k of a seed is always the same, 0 or larger.
+        progress : bool or None, optional
+            Show a progress bar; None shows one on a terminal.
+
+        Returns
+        -------
+        apparent : `numpy.ndarray`
+            As from `sample_apparent`.
+        prepared : `diffsky.deconvolution.observation.PreparedObservation`
+            The observation with the noise that was used.
+
+        Warns
+        -----
+        DiffskyWarning
+            If the image is too bright to be sampled without its PSF, or bright sources are left.
+        """
+        options = {"n_samples": n_samples, "seed": seed, "progress": progress}
         if psf is not None:
-            prepared, psf = self._reweighted(prepared, psf, observation)
+            prepared, psf = self._reweighted(prepared, psf, measured)
         return draw_skies(
             prepared,
             psf,
             lambda seen: self.sample_apparent(seen, **options),
             scale=self.preset_.scale,
-            n_samples=options["n_samples"],
-            seed=options["seed"],
+            n_samples=n_samples,
+            seed=seed,
             trained_snr=self._trained_snr(),
-            measure_rms=observation.get("rms") is None,
+            measure_rms=measured,
         )
 
-    def _reweighted(self, prepared, psf, observation):
+    def _reweighted(self, prepared, psf, measured):
         """The observation and its PSF, with other weights where the PSF is a foreign one."""
         if self.preset_.scale.pixels_per_beam is None:
             return prepared, psf
@@ -92,7 +124,7 @@ class PosteriorSampler:
             return prepared, psf
         content = _INSIDE * trained[1]
         image, psf, noise = reweight(prepared.image, prepared.valid, psf, content=content)
-        rms = None if observation.get("rms") is None else prepared.rms * noise
+        rms = None if measured else prepared.rms * noise
         return self._prepare(image, primary_beam=prepared.primary_beam, rms=rms), psf
 
     def _warn_about(self, prepared, observation):

@@ -207,9 +207,16 @@ def radius_in_beams(radius, beam):
     -------
     radius : float
         In beams.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a number nor an angle.
     """
-    if isinstance(radius, u.Quantity):
+    if isinstance(radius, u.Quantity) and radius.unit.is_equivalent(u.deg):
         return float((radius / np.sqrt(beam.major * beam.minor)).to_value(u.one))
+    if isinstance(radius, u.Quantity | str) or np.ndim(radius):
+        raise ValueError(f"radius is {radius!r}; expected a number of beams or an angle")
     return radius
 
 

@@ -36,6 +36,7 @@ def evaluate_pair(
     seed=1,
     strategies=STRATEGIES,
     least_signal=_LEAST_SIGNAL,
+    use_psf=False,
     progress=None,
 ):
     """Look for the sources of a pair with every strategy, and with a matched filter.
@@ -63,6 +64,9 @@ def evaluate_pair(
         By default all three.
     least_signal : float, optional
         Least S/N of the matched filter's detections. Default 3.
+    use_psf : bool, optional
+        Give the deconvolver the true PSF too, as ``predict(psf=...)``, for bright sources. Default
+        False.
     progress : bool or None, optional
         Show a progress bar; None shows one on a terminal.
 
@@ -85,6 +89,11 @@ def evaluate_pair(
     ------
     ValueError
         If the pair has a sky but no list of sources, or cannot be observed with.
+
+    Warns
+    -----
+    DiffskyWarning
+        If the image is too bright to be sampled without its PSF.
     """
     if not len(pair.sources) and np.any(pair.sky.data):
         raise ValueError(f"pair {number} has no list of its true sources, which its sky has")
@@ -95,8 +104,13 @@ def evaluate_pair(
         **scale.grid,
         stride=stride,
     )
-    apparent = deconvolver.sample_apparent(
-        prepared, n_samples=n_samples, seed=field_seed(seed, number), progress=progress
+    apparent, prepared = deconvolver.sample_observation(
+        prepared,
+        psf=_psf(pair, prepared) if use_psf else None,
+        measured=True,
+        n_samples=n_samples,
+        seed=field_seed(seed, number),
+        progress=progress,
     )
     centre, true = _centre(prepared.image), _true_sky(pair, prepared, scale)
     singles = [_catalog_of(prepared, sample, scale) for sample in apparent]

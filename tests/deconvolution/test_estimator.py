@@ -145,7 +145,8 @@ def test_missing_file(untrained):
     ("options", "error"),
     [
         ({"radius": 0}, ValueError),
-        ({"radius": 1 * u.Jy}, u.UnitConversionError),
+        ({"radius": 1 * u.Jy}, ValueError),
+        ({"radius": "0.5"}, ValueError),
         ({"min_reliability": 2}, ValueError),
         ({"regions": 3}, TypeError),
         ({"psf": np.ones((3, 3))}, ValueError),

@@ -104,5 +104,14 @@ def test_map_of_the_noise_is_announced(local_estimator, dirty, noise_image):
     assert len(catalog) > 0
 
 
+def test_small_field_needs_its_noise(local_estimator, dirty):
+    """A source of S/N 20 is most of a field of one beam, and hides in the noise measured there."""
+    image = dirty([(3.0, 3.0, 20 * RMS)], shape=(7, 7), rms=RMS)
+    with pytest.warns(DiffskyWarning, match=r"was measured in \d beam areas, .* Give rms="):
+        local_estimator(threshold=5.0).predict(image, **OPTIONS)
+    _, catalog = local_estimator(threshold=5.0).predict(image, **OPTIONS, rms=RMS)
+    assert_allclose(catalog["flux"].value, [20 * RMS], rtol=0.2)
+
+
 def test_plain_images_pass(local_estimator, dirty):
     local_estimator().predict(altered(dirty, 0.0), **OPTIONS)  # a warning would be an error

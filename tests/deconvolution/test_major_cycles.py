@@ -75,6 +75,22 @@ def test_fits_of_noisy_data_spread_as_their_noise(fitter, blob):
     assert abs(fluxes.mean() - 1000) < 4 * fluxes.std() / np.sqrt(16) + 1
 
 
+def test_padded_grids_are_of_one_sample_at_a_time(fitter, monkeypatch):
+    """The grid of a wide PSF has several times the pixels of the field."""
+    seen, crop = [], Instrument._crop
+    monkeypatch.setattr(
+        Instrument,
+        "_crop",
+        lambda self, spectrum: seen.append(spectrum.numel()) or crop(self, spectrum),
+    )
+    streams = [sample_generator(5, k) for k in range(6)]
+    noise = fitter.noise(streams)
+    skies = fitter.observe(noise.clamp(min=0))
+    assert noise.shape == skies.shape == (6, *SHAPE)
+    grid = fitter._instrument.grid_size
+    assert max(seen) == grid * (grid // 2 + 1)
+
+
 def test_largest_skies_are_fitted_in_part(fitter, monkeypatch):
     monkeypatch.setattr(bright_fit, "_MOST_PIXELS", 200)
     sky = torch.full(SHAPE, 1.0)
@@ -223,7 +239,9 @@ def test_noise_that_varies_is_measured_after_the_cycles(point_estimator, dirty, 
     prepared = point_estimator._prepare(image, primary_beam=1.0)
     assert prepared.rms.min() == prepared.rms.max()  # sidelobes would count as noise
     psf = gaussian_psf(321)
-    _, used = point_estimator._draw(prepared, psf, {}, n_samples=1, seed=1)
+    _, used = point_estimator.sample_observation(
+        prepared, psf=psf, measured=True, n_samples=1, seed=1
+    )
     assert_allclose(used.rms, RMS * growth * np.ones(shape), rtol=0.4)
     assert_allclose(used.rms_working[8:-8, 8:-8], used.rms[8:-8, 8:-8], rtol=0.05)
     _, catalog = point_estimator.predict(image, psf=psf, **options)

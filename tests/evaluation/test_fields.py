@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from diffsky import DiffusionDeconvolver
 from diffsky.catalog.table import pixel_scale
 from diffsky.deconvolution import STRATEGIES, FluxScale, drozdova2024
+from diffsky.deconvolution.observation import prepare_observation
 from diffsky.diffusion import build_denoiser, build_network
 from diffsky.evaluation import evaluate_pair, pool_fields
 from diffsky.evaluation.fields import (
@@ -20,8 +21,10 @@ from diffsky.evaluation.fields import (
     N_CELLS,
     SINGLE_RUN,
     TRUE_SKY,
+    _psf,
     field_seed,
 )
+from diffsky.exceptions import DiffskyWarning
 from diffsky.simulation.sources import SourceList
 
 HELPER = Path(__file__).parents[1] / "simulation" / "small_pairs.py"
@@ -63,6 +66,32 @@ def test_catalogues_are_those_of_predict(deconvolver, pair, result):
         assert len(found) == len(catalog) > 0
         assert_allclose(found.flux, catalog["flux"].to_value(u.Jy))
         assert_allclose(found.score, catalog["share"])
+
+
+def test_with_the_psf_it_is_predict_with_the_psf(deconvolver):
+    """A source of S/N 200: a warning without the PSF, major cycles with it."""
+    zero = np.zeros(2)
+    sources = SourceList(np.array([-3.0, 2.0]), np.array([1.0, -3.0]), np.array([2e-2, 1e-3]),
+                         zero, zero, zero)  # fmt: skip
+    pair = make_pair(4, sources=sources, weighting="natural")
+    options = {"number": 4, "n_samples": N_SAMPLES, "seed": SEED, "strategies": ["median"]}
+    with pytest.warns(DiffskyWarning, match="the image peaks at .* rms. Without psf="):
+        evaluate_pair(deconvolver, pair, **options)
+    result = evaluate_pair(deconvolver, pair, use_psf=True, **options)
+    prepared = prepare_observation(
+        pair.dirty, primary_beam=pair.primary_beam, stride=8, pixels_per_beam=4.25
+    )
+    _, catalog = deconvolver.predict(
+        pair.dirty,
+        primary_beam=pair.primary_beam,
+        psf=_psf(pair, prepared),
+        n_samples=N_SAMPLES,
+        seed=field_seed(SEED, 4),
+        calibrated=False,
+    )
+    found = result.catalogs["median"]
+    assert_allclose(found.flux, catalog["flux"].to_value(u.Jy), rtol=1e-5)
+    assert abs(found.flux.max() / 2e-2 - 1) < 0.1
 
 
 def test_flux_samples_give_the_interval_of_the_catalogue(deconvolver, pair, result):
