@@ -51,7 +51,7 @@ def full_field():
     kernel = 0.4 * np.sqrt(axes.prod())
     owner = np.zeros(len(sources), dtype=int)
     shape = (setup.image_size, setup.image_size)
-    sky = render_sources(sources, owner, 1, shape, pixel=pixel, kernel_fwhm=kernel * pixel)
+    sky = render_sources(sources, owner, 1, shape, pixel=pixel, kernel_fwhm=kernel)
     dirty = instrument.observe(sky, [sample_generator(SEED, 3, 0)], kernel_fwhm=kernel)[0].numpy()
     gain = instrument.primary_beam.numpy()
     image = CCDData(

@@ -54,18 +54,19 @@ class Telescope:
         """Geometric mean FWHM of the beam in arcsec."""
         return float(np.sqrt(self.beam.major * self.beam.minor).to_value(u.arcsec))
 
-    def pair(self, seed, number, *, noise=0):
+    def pair(self, seed, number, *, noise=0, prior=None):
         """Field `number` of a seed; `noise` tells realisations of the same sky apart."""
-        sources = self.prior.draw(np.random.default_rng([seed, _SKY, number]))
-        if self.prior.relative:
+        prior, rng = prior or self.prior, np.random.default_rng([seed, _SKY, number])
+        sources = prior.draw(rng)
+        if prior.relative:
             sources = sources.scaled(flux=float(self.instrument.rms), size=self.fwhm)
-        kernel = KERNEL * self.fwhm
+        kernel = KERNEL * self.fwhm / self.pixel
         owner = np.zeros(len(sources), dtype=int)
         sky = render_sources(
             sources, owner, 1, (SIZE, SIZE), pixel=self.pixel, kernel_fwhm=kernel
         )  # fmt: skip
         stream = [sample_generator(seed, _NOISE, number, *([noise] if noise else []))]
-        dirty = self.instrument.observe(sky, stream, kernel_fwhm=kernel / self.pixel)[0]
+        dirty = self.instrument.observe(sky, stream, kernel_fwhm=kernel)[0]
         gain, wcs = self.instrument.primary_beam.numpy(), self.setup.wcs
         meta = {"beam": self.beam, "frequency": self.setup.frequency}
         blank = gain < self.setup.pblimit
@@ -79,7 +80,7 @@ class Telescope:
             primary_beam=CCDData(gain, unit="", wcs=wcs, meta=dict(meta)),
             measurement_set=None,
             sky=CCDData(sky[0].numpy(), unit="Jy/pix", wcs=wcs,
-                        meta={"kernel_fwhm": kernel * u.arcsec}),
+                        meta={"kernel_fwhm": kernel * self.setup.cell}),
             sources=sources.to_table(wcs),
         )  # fmt: skip
 
