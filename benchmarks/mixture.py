@@ -76,7 +76,7 @@ def report(results, known, thresholds, targets):
 @shared_options
 @click.option("--fields", default=250, show_default=True, help="Fields of the mixture.")
 @click.option("--fast", default=500, show_default=True, help="Fields of the protocol.")
-@click.option("--validation", default=250, show_default=True, help="Fields for thresholds.")
+@click.option("--validation", default=280, show_default=True, help="Fields for thresholds.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(weights, samples, sampler, steps, processes, store, fields, fast, validation, record):
     """Print the figures of both kinds of skies."""

@@ -75,7 +75,7 @@ def check_ratios(ratios, targets):
 @click.command()
 @shared_options
 @click.option("--fields", default=100, show_default=True, help="Fields for each amount.")
-@click.option("--validation", default=250, show_default=True, help="Fields for thresholds.")
+@click.option("--validation", default=280, show_default=True, help="Fields for thresholds.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(weights, samples, sampler, steps, processes, store, fields, validation, record):
     """Print the figures of every amount of water vapour."""

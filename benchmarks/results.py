@@ -244,7 +244,7 @@ def report_other(weights, n, data, store, processes):
 @shared_options
 @click.option("--fast", default=500, show_default=True, help="Fast fields.")
 @click.option("--casa", default=100, show_default=True, help="CASA fields of DATA.")
-@click.option("--validation", default=250, show_default=True, help="Fast fields for thresholds.")
+@click.option("--validation", default=280, show_default=True, help="Fast fields for thresholds.")
 @click.option(
     "--casa-validation", default=20, show_default=True, help="CASA fields for thresh_pix."
 )

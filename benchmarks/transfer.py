@@ -68,7 +68,7 @@ def check_observation(results, thresholds, targets):
 @click.command()
 @shared_options
 @click.option("--fields", default=100, show_default=True, help="Fields for each observation.")
-@click.option("--validation", default=250, show_default=True, help="Fields for thresholds.")
+@click.option("--validation", default=280, show_default=True, help="Fields for thresholds.")
 @click.option("--only", multiple=True, help="Part of the name of an observation; all by default.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(weights, samples, sampler, steps, processes, store, fields, validation, only, record):
