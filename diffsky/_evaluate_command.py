@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from diffsky._warning import collect_warnings
+
 __all__ = [
     "RESULTS",
     "check_output",
@@ -118,23 +120,24 @@ def evaluate_stores(
     orders = [(g, number) for g, store in stores.items() for number in store.numbers()[:n]]
     missing = [order for order in orders if order not in stored]
     step(f"evaluating {len(missing)} pairs, {len(orders) - len(missing)} are stored")
-    unusable = []
+    unusable, noted = [], []
     for group, number in tqdm(missing, desc="evaluating", disable=None):
         pair = stores[group].read(number)
         try:
-            result = evaluate_pair(
-                deconvolver, pair, number=number, group=group, progress=False, **how
-            )
+            with collect_warnings() as said:
+                result = evaluate_pair(
+                    deconvolver, pair, number=number, group=group, progress=False, **how
+                )
         except ValueError as error:
             unusable.append(f"{group} {number}: {error}".strip())
             continue
+        noted += [f"{group} {number}: {said[0][0]}".strip()] if said else []
         stored.write(result)
-    if unusable:
-        warnings.warn(
-            f"{len(unusable)} pairs are left out ({'; '.join(unusable[:3])})",
-            DiffskyWarning,
-            stacklevel=2,
-        )
+    for kind, lines in {"are left out": unusable, "gave a warning": noted}.items():
+        if lines:
+            warnings.warn(
+                f"{len(lines)} pairs {kind} ({'; '.join(lines[:3])})", DiffskyWarning, stacklevel=2
+            )
     wanted = set(orders)
     return [one for one in stored.read() if (one.group, one.number) in wanted], stored.settings
 

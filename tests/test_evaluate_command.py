@@ -24,6 +24,7 @@ from diffsky.deconvolution import STRATEGIES, get_preset
 from diffsky.diffusion import Denoiser, build_network
 from diffsky.evaluation import StoredResults, _figures
 from diffsky.simulation import PairStore
+from diffsky.simulation.sources import SourceList
 
 ROOT = Path(__file__).resolve().parents[1]
 N_PAIRS = 3
@@ -243,6 +244,22 @@ def test_pairs_without_list_of_sources_are_left_out(evaluate, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "1 pairs are left out (1: pair 1 has no list" in result.stderr
     assert len(stored(tmp_path / "out")) == 1
+
+
+@pytest.mark.filterwarnings("always::diffsky.DiffskyWarning")
+def test_bright_pairs_are_counted_in_one_warning(evaluate, weights, tmp_path):
+    known = DiffusionDeconvolver.load(weights)
+    known.description_["training"] = {"pairs": {"largest_flux": 100.0}}
+    known.save(tmp_path / "known")
+    zero, pairs = np.zeros(1), PairStore(tmp_path / "store")
+    bright = SourceList(zero, zero, np.array([2e-2]), zero, zero, zero)
+    pairs.write(0, make_pair(0, size=48, weighting="natural"))
+    for number in (1, 2):
+        pairs.write(number, make_pair(number, size=48, sources=bright, weighting="natural"))
+    result = evaluate(tmp_path / "out", pairs=tmp_path / "store", weights=tmp_path / "known")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("the image peaks at") == 2
+    assert "2 pairs gave a warning (1: the image peaks at" in result.stderr
 
 
 def test_refusals_come_before_anything_is_made(evaluate, tmp_path, monkeypatch):
