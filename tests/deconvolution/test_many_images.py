@@ -87,14 +87,14 @@ def test_processes_see_no_files_of_the_driver(
 
 def fail_on(deconvolver, shape, monkeypatch):
     """Make the prediction of images of one shape fail, on whatever copy of the estimator."""
-    draw = type(deconvolver)._draw
+    draw = type(deconvolver).sample_observation
 
     def failing(self, prepared, *args, **options):
         if prepared.image.shape == shape:
             raise MemoryError("no memory left")
         return draw(self, prepared, *args, **options)
 
-    monkeypatch.setattr(type(deconvolver), "_draw", failing)
+    monkeypatch.setattr(type(deconvolver), "sample_observation", failing)
 
 
 @pytest.mark.parametrize("spread", [False, True])
@@ -120,14 +120,14 @@ def test_the_error_of_a_list_can_be_sent(images):
 
 def test_interrupted_list_keeps_its_results(untrained, images, monkeypatch):
     expected = untrained.predict(images[:1], **OPTIONS)
-    draw = type(untrained)._draw
+    draw = type(untrained).sample_observation
 
     def interrupt(self, prepared, *args, **options):
         if prepared.image.shape == (96, 112):
             raise KeyboardInterrupt
         return draw(self, prepared, *args, **options)
 
-    monkeypatch.setattr(type(untrained), "_draw", interrupt)
+    monkeypatch.setattr(type(untrained), "sample_observation", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         untrained.predict(images, **OPTIONS)
     assert_same_results(caught.value.results[:1], expected)
