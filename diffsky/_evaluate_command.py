@@ -5,8 +5,6 @@ from pathlib import Path
 
 import click
 
-from diffsky._warning import collect_warnings
-
 __all__ = [
     "RESULTS",
     "check_output",
@@ -111,6 +109,7 @@ def evaluate_stores(
     """
     from tqdm import tqdm
 
+    from diffsky._warning import collect_warnings
     from diffsky.evaluation import StoredResults, evaluate_pair
     from diffsky.exceptions import DiffskyWarning
 
