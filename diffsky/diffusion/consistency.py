@@ -15,7 +15,7 @@ __all__ = ["ConsistencyLoss", "consistency_loss"]
 
 DISTILLATION = {"steps": 2000, "learning_rate": 2e-4}
 RATIO = 1.5
-_CALLS = 2
+_CALLS = 1
 _AGAIN = 5.0  # level to which the second call adds noise, in units of sigma_data
 
 

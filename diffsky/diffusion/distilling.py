@@ -34,7 +34,7 @@ class DistillableEstimator:
         The present weights teach a copy of themselves to give the end of the flow that they are
         sampled along (consistency distillation, Song et al. 2023, arXiv:2303.01469). The copy then
         takes their place, and ``sampler="consistency"`` with ``n_steps`` 1 to 4 is how it is
-        sampled, 2 by default. Until it does, this estimator stays as it is.
+        sampled, 1 by default. Until it does, this estimator stays as it is.
 
         Parameters
         ----------

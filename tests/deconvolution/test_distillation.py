@@ -191,3 +191,17 @@ def test_refused(teacher, pairs, monkeypatch):
     pairs.scale = WorkingScale(gamma=3.0)
     with pytest.raises(ValueError, match=r"pairs have WorkingScale\(.*gamma=3.0"):
         teacher().distill(pairs)
+
+
+def test_bundled_distilled_weights(dirty):
+    """One network call a sample; a source of S/N 20 on the pixels of the training."""
+    deconvolver = DiffusionDeconvolver.from_pretrained("alma-band6-distilled", device="cpu")
+    calls = []
+    deconvolver.denoiser_.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    image = dirty([(44.3, 51.6, 2e-3)], rms=1e-4)
+    _, catalog = deconvolver.predict(image, primary_beam=1.0, rms=1e-4, n_samples=8, seed=1)
+    brightest = catalog[catalog["snr"].argmax()]
+    assert len(calls) == 1
+    assert abs(brightest["x_centroid"] - 44.3) < 1
+    assert abs(brightest["y_centroid"] - 51.6) < 1
+    assert abs(brightest["flux"].to_value("Jy") / 2e-3 - 1) < 0.35
