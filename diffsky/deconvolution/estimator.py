@@ -181,13 +181,10 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         prepared = self._prepare(dirty, **observation)
         self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
+        run = {"n_samples": n_samples, "seed": seed, "progress": progress}
+        measured = observation.get("rms") is None
         apparent, prepared = self.sample_observation(
-            prepared,
-            psf=response,
-            measured=observation.get("rms") is None,
-            n_samples=n_samples,
-            seed=seed,
-            progress=progress,
+            prepared, psf=response, measured=measured, **run
         )
         return make_cube(prepared, apparent, self._meta(prepared, seed, n_samples))
 
@@ -277,13 +274,10 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         prepared, meta, options = self._plan(dirty, run, search, observation)
         self._warn_about(prepared, observation)
         response = None if psf is None else load_matching_psf(psf, like=prepared.image)
+        sampling = {"n_samples": n_samples, "seed": seed, "progress": progress}
+        measured = observation.get("rms") is None
         apparent, used = self.sample_observation(
-            prepared,
-            psf=response,
-            measured=observation.get("rms") is None,
-            n_samples=n_samples,
-            seed=seed,
-            progress=progress,
+            prepared, psf=response, measured=measured, **sampling
         )
         meta.update(self._meta(used, seed, n_samples))
         sky = make_sky(used, apparent, strategy, meta, scale=self.preset_.scale)

@@ -104,7 +104,7 @@ def evaluate_pair(
         **scale.grid,
         stride=stride,
     )
-    apparent, prepared = deconvolver.sample_observation(
+    apparent, used = deconvolver.sample_observation(
         prepared,
         psf=_psf(pair, prepared) if use_psf else None,
         measured=True,
@@ -112,27 +112,29 @@ def evaluate_pair(
         seed=field_seed(seed, number),
         progress=progress,
     )
-    centre, true = _centre(prepared.image), _true_sky(pair, prepared, scale)
-    singles = [_catalog_of(prepared, sample, scale) for sample in apparent]
+    # The true PSF is that of the image as observed, not of a reweighted one.
+    seen = used if used.image is prepared.image else prepared
+    centre, true = _centre(seen.image), _true_sky(pair, used, scale)
+    singles = [_catalog_of(used, sample, scale) for sample in apparent]
     catalogs = {}
     for strategy in strategies:
-        found = make_catalog(prepared, apparent, strategy, scale=scale)
-        samples = _flux_samples(found, singles, prepared.image)
+        found = make_catalog(used, apparent, strategy, scale=scale)
+        samples = _flux_samples(found, singles, used.image)
         catalogs[strategy] = Detections.from_catalog(found, centre=centre, flux_samples=samples)
     first = singles[0]
     catalogs[SINGLE_RUN] = Detections.from_catalog(first, centre=centre, score=first["snr"])
-    catalogs[MATCHED_FILTER] = _filtered(pair, prepared, centre, least_signal)
-    known = _catalog_of(prepared, true, scale)
+    catalogs[MATCHED_FILTER] = _filtered(pair, seen, centre, least_signal)
+    known = _catalog_of(used, true, scale)
     catalogs[TRUE_SKY] = Detections.from_catalog(known, centre=centre, score=known["snr"])
     return FieldResult(
         number=int(number),
-        beam=_beam(prepared.image),
-        rms=float(np.median(prepared.rms[prepared.valid])),
-        truth=_truth(pair, prepared, centre),
+        beam=_beam(seen.image),
+        rms=float(np.median(seen.rms[seen.valid])),
+        truth=_truth(pair, seen, centre),
         catalogs=catalogs,
-        posterior=_posterior(prepared, true, len(known), apparent, singles),
+        posterior=_posterior(used, true, len(known), apparent, singles),
         group=group,
-        reconstruction=_reconstruction(prepared, true, apparent, scale),
+        reconstruction=_reconstruction(used, true, apparent, scale),
     )
 
 

@@ -94,6 +94,25 @@ def test_with_the_psf_it_is_predict_with_the_psf(deconvolver):
     assert abs(found.flux.max() / 2e-2 - 1) < 0.1
 
 
+def test_matched_filter_has_the_image_of_its_psf(deconvolver, pair, result, monkeypatch):
+    """Where the samples are of a reweighted image, here a blank one of half the noise."""
+    draw = type(deconvolver).sample_observation
+
+    def reweighted(self, prepared, **options):
+        apparent, prepared = draw(self, prepared, **options)
+        image = prepared.image.copy()
+        image.data = np.zeros_like(image.data)
+        return apparent, replace(prepared, image=image, rms=prepared.rms / 2)
+
+    monkeypatch.setattr(type(deconvolver), "sample_observation", reweighted)
+    other = evaluate_pair(deconvolver, pair, number=3, n_samples=N_SAMPLES, seed=SEED)
+    known, found = (one.catalogs[MATCHED_FILTER] for one in (result, other))
+    assert len(found) == len(known) > 0
+    assert_allclose(found.flux, known.flux)
+    assert_allclose(other.truth.snr, result.truth.snr)
+    assert other.rms == result.rms
+
+
 def test_flux_samples_give_the_interval_of_the_catalogue(deconvolver, pair, result):
     _, catalog = deconvolver.predict(
         pair.dirty,
