@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "deconvolution": ["DiffusionDeconvolver"],
+        "generation": ["RadioGalaxyGenerator"],
         "exceptions": ["DiffskyWarning", "NotFittedError", "PredictionError", "WeightsError"],
     },
 )

@@ -77,6 +77,17 @@ def test_distillation_of_the_bundled_weights(tmp_path):
     assert taught == known
 
 
+def test_tuning_to_a_prior(tmp_path):
+    """On skies of that prior alone, from the weights that are given."""
+    run("tune_to_prior.py", tmp_path / "run", "--steps", "1")
+    folder = tmp_path / "run" / "alma-band6-independent"
+    training = DiffusionDeconvolver.load(folder, device="cpu").description_["training"]
+    (prior,) = training["pairs"]["priors"]
+    assert prior["flux"] == pytest.approx([50 / 48, 500 / 48])  # rms
+    assert prior["share"] == 1
+    assert training["started_from"]["name"] == "alma-band6"
+
+
 def test_preset_of_d24(tmp_path):
     """The noise of the published images, and weights that load."""
     pytest.importorskip("casadata")

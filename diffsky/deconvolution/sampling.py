@@ -1,14 +1,11 @@
 """Posterior samples on the working grid."""
 
 import functools
-import sys
 
 import torch
 
-from diffsky.backend import draw_normal, fit_batch_size, sample_generator
 from diffsky.deconvolution.tiling import TiledDenoiser
-from diffsky.diffusion.samplers import STOCHASTIC_SAMPLERS, get_sampler
-from diffsky.diffusion.schedules import make_sigmas
+from diffsky.diffusion.drawing import draw_batches
 
 __all__ = ["draw_samples"]
 
@@ -59,36 +56,20 @@ def draw_samples(
     targets : `torch.Tensor`
         Shape (n_samples, ny, nx), float32, on the CPU.
     """
-    from tqdm import tqdm
-
-    plan = dict(sampling)
-    name = plan.pop("sampler")
-    sampler = get_sampler(name)
-    sigmas = make_sigmas(**plan).to(backend.device)
     ny, nx = condition.shape[-2:]
     run = denoiser
     if max(ny, nx) > tile:
         run = TiledDenoiser(denoiser, tile=tile, overlap=overlap)
     seen = min(ny, tile) * min(nx, tile)
-    size = fit_batch_size(backend, seen * denoiser.network.memory_per_pixel(), limit=n_samples)
     condition = condition.to(backend.device).expand(n_samples, -1, -1, -1)
-    show = sys.stderr.isatty() if progress is None else progress
-    n_batches = -(-n_samples // size)
-    samples = []
-    with tqdm(total=n_batches * (len(sigmas) - 1), desc="sampling", disable=not show) as bar:
-        for first in range(0, n_samples, size):
-            numbers = range(first, min(first + size, n_samples))
-            streams = [sample_generator(seed, k) for k in numbers]
-            draw = functools.partial(draw_normal, streams, (1, ny, nx), backend.device)
-            start = draw()
-            repeated = condition[numbers.start : numbers.stop]
-            with torch.inference_mode(), backend.autocast():
-                result = sampler(
-                    lambda x, sigma, given=repeated: run(x, sigma, given),
-                    start * sigmas[0],
-                    sigmas,
-                    **({"noise": draw} if name in STOCHASTIC_SAMPLERS else {}),
-                    callback=lambda step: bar.update(),
-                )
-            samples.append(result[:, 0].float().cpu())
-    return torch.cat(samples)
+    batches = draw_batches(
+        lambda numbers: functools.partial(run, condition=condition[numbers.start : numbers.stop]),
+        (1, ny, nx),
+        n_samples=n_samples,
+        seed=seed,
+        sampling=sampling,
+        backend=backend,
+        bytes_per_sample=seen * denoiser.network.memory_per_pixel(),
+        progress=progress,
+    )
+    return torch.cat([batch[:, 0] for batch in batches])

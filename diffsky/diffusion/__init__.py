@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "consistency": ["ConsistencyLoss", "consistency_loss"],
         "ddpm": ["alpha_bars", "ddpm_sigmas", "draw_ddpm_sigmas"],
+        "drawing": ["draw_batches"],
+        "guidance": ["guide"],
         "networks": ["UNet", "build_network"],
         "palette": ["PaletteUNet"],
         "preconditioning": ["Denoiser", "EpsilonDenoiser", "build_denoiser"],
@@ -24,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         ],
         "schedules": ["edm_sigmas", "make_sigmas"],
         "training": ["denoising_errors", "denoising_loss", "draw_sigmas", "train_denoiser"],
+        "vicanek": ["VicanekUNet"],
         "weights": ["bundled_weights", "load_weights", "resolve_weights", "save_weights"],
     },
 )

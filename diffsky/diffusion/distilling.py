@@ -11,7 +11,12 @@ __all__ = ["DistillableEstimator"]
 
 
 class DistillableEstimator:
-    """An estimator whose weights can teach others that take few calls."""
+    """An estimator whose weights can teach others that take few calls.
+
+    A subclass names in ``_described`` what its description has beside that of all weights.
+    """
+
+    _described = ()
 
     def distill(
         self,
@@ -116,7 +121,7 @@ class DistillableEstimator:
         training = {**self.description_["training"], "distillation": how}
         name = f"{start['name']}-distilled"
         # Checksum, merits and recalibration are the teacher's own.
-        kept = {key: self.description_[key] for key in ("version", "preset")}
+        kept = {key: self.description_[key] for key in ("version", "preset", *self._described)}
         description = {"name": name, **kept, "training": training, "merits": {}}
         preset = replace(self.preset_, sampling=loss.sampling())
         self._adopt(student, preset, description, n_processes=devices * num_nodes)

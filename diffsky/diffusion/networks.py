@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from diffsky.diffusion.context import ContextEmbedding, add_context
 from diffsky.diffusion.palette import PaletteUNet
+from diffsky.diffusion.vicanek import VicanekUNet
 
 __all__ = ["NETWORKS", "UNet", "build_network"]
 
@@ -69,14 +71,17 @@ class ResidualBlock(nn.Module):
         connection. Height and width stay.
     width : int
         Length of the noise embedding.
+    dropout : float, optional
+        Share of the values that training drops before the second convolution.
     """
 
-    def __init__(self, channels_in, channels_out, width):
+    def __init__(self, channels_in, channels_out, width, dropout=0.0):
         super().__init__()
         self.norm1 = ChannelNorm(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.film = nn.Linear(width, 2 * channels_out)
         self.norm2 = ChannelNorm(channels_out)
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
@@ -87,7 +92,7 @@ class ResidualBlock(nn.Module):
         h = self.conv1(functional.silu(self.norm1(x)))
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return self.skip(x) + self.conv2(functional.silu(h))
+        return self.skip(x) + self.conv2(self.dropout(functional.silu(h)))
 
 
 class UNet(nn.Module):
@@ -108,6 +113,10 @@ class UNet(nn.Module):
         every layer patch**2 times cheaper; 1 works on single pixels.
     width : int, optional
         Width of the noise embedding.
+    context : int, optional
+        Length of the context vector; 0, the default, has none.
+    dropout : float, optional
+        Share of the values that training drops in each block. Default 0.
 
     Notes
     -----
@@ -124,26 +133,29 @@ class UNet(nn.Module):
         blocks=2,
         patch=2,
         width=256,
+        context=0,
+        dropout=0.0,
     ):
         super().__init__()
         self.patch, self.channels, self.blocks = patch, tuple(channels), blocks
         self.embedding = NoiseEmbedding(width)
+        self.context = ContextEmbedding(context, width) if context else None
         self.first = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
         self.down, self.down_resize = nn.ModuleList(), nn.ModuleList()
         skips, current = [channels[0]], channels[0]
         for level, level_channels in enumerate(channels):
             for _ in range(blocks):
-                self.down.append(ResidualBlock(current, level_channels, width))
+                self.down.append(ResidualBlock(current, level_channels, width, dropout))
                 current = level_channels
                 skips.append(current)
             if level < len(channels) - 1:
                 self.down_resize.append(nn.Conv2d(current, current, 2, stride=2))
                 skips.append(current)
-        self.middle = ResidualBlock(current, current, width)
+        self.middle = ResidualBlock(current, current, width, dropout)
         self.up, self.up_resize = nn.ModuleList(), nn.ModuleList()
         for level, level_channels in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(ResidualBlock(current + skips.pop(), level_channels, width))
+                self.up.append(ResidualBlock(current + skips.pop(), level_channels, width, dropout))
                 current = level_channels
             if level > 0:
                 self.up_resize.append(nn.ConvTranspose2d(current, current, 2, stride=2))
@@ -184,7 +196,7 @@ class UNet(nn.Module):
         )
         return values * bytes_per_value
 
-    def forward(self, x, c_noise):
+    def forward(self, x, c_noise, context=None):
         """Evaluate the network.
 
         Parameters
@@ -193,6 +205,8 @@ class UNet(nn.Module):
             Shape (n, in_channels, ny, nx), ny and nx multiples of `stride`.
         c_noise : `torch.Tensor`
             Shape (n,): the noise level as V24 eq. 21 gives it.
+        context : `torch.Tensor` or None, optional
+            Shape (n, length of the context); rows with NaN, or None, stand for no context.
 
         Returns
         -------
@@ -204,7 +218,7 @@ class UNet(nn.Module):
                 f"image of {x.shape[-2]} x {x.shape[-1]} pixels; "
                 f"expected multiples of {self.stride}"
             )
-        embedding = self.embedding(c_noise)
+        embedding = add_context(self.context, self.embedding(c_noise), context)
         h = self.first(functional.pixel_unshuffle(x, self.patch))
         skips, down = [h], iter(self.down)
         for level in range(len(self.channels)):
@@ -224,7 +238,7 @@ class UNet(nn.Module):
         return functional.pixel_shuffle(h, self.patch)
 
 
-NETWORKS = {"unet": UNet, "palette": PaletteUNet}
+NETWORKS = {"unet": UNet, "palette": PaletteUNet, "vicanek": VicanekUNet}
 
 
 def build_network(config):
@@ -233,8 +247,9 @@ def build_network(config):
     Parameters
     ----------
     config : dict
-        ``{"type": "unet", ...}`` for `UNet` or ``{"type": "palette", ...}`` for
-        `~diffsky.diffusion.PaletteUNet`; the other entries are the keywords of that class.
+        ``{"type": "unet", ...}`` for `UNet`, ``{"type": "palette", ...}`` for
+        `~diffsky.diffusion.PaletteUNet` or ``{"type": "vicanek", ...}`` for
+        `~diffsky.diffusion.VicanekUNet`; the other entries are the keywords of that class.
 
     Returns
     -------

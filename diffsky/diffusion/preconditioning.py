@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
     ----------
     network : `torch.nn.Module`
         Called as ``network(channels, c_noise)`` with the scaled image and the condition
-        concatenated.
+        concatenated, or as ``network(channels, c_noise, context)``.
     sigma_data : float, optional
         Standard deviation of the targets, V24 use 0.5.
     """
@@ -40,7 +40,7 @@ class Denoiser(nn.Module):
         sigma : `torch.Tensor`
             Shape (n,) or a scalar, larger than 0.
         condition : `torch.Tensor` or None, optional
-            Shape (n, condition channels, ny, nx).
+            Shape (n, condition channels, ny, nx) for images, or (n, length) for a context vector.
 
         Returns
         -------
@@ -49,11 +49,13 @@ class Denoiser(nn.Module):
         """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
         c_skip, c_out, c_in, c_noise = self.coefficients(sigma)
-        channels = c_in[:, None, None, None] * x
-        if condition is not None:
+        channels, context = c_in[:, None, None, None] * x, ()
+        if condition is not None and condition.ndim == 2:
+            context = (condition,)
+        elif condition is not None:
             channels = torch.cat([channels, condition], dim=1)
         channels = channels.contiguous(memory_format=torch.channels_last)
-        output = self.network(channels, c_noise).float()
+        output = self.network(channels, c_noise, *context).float()
         return c_skip[:, None, None, None] * x + c_out[:, None, None, None] * output
 
     def coefficients(self, sigma):
@@ -114,7 +116,7 @@ class EpsilonDenoiser(Denoiser):
         sigma : `torch.Tensor`
             Shape (n,) or a scalar, larger than 0.
         condition : `torch.Tensor` or None, optional
-            Shape (n, condition channels, ny, nx).
+            Shape (n, condition channels, ny, nx) for images, or (n, length) for a context vector.
 
         Returns
         -------

@@ -1,10 +1,7 @@
 """Between a simulated pair and what a store holds: arrays, and plain values for JSON."""
 
-import hashlib
-import json
 import math
 import warnings
-from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
@@ -16,37 +13,14 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS, FITSFixedWarning
 
 from diffsky._reading import check_same_wcs, make_beam
+from diffsky._store_files import Record
 from diffsky.images import load_image
 from diffsky.simulation.pair import SimulatedPair
 
-__all__ = ["Record", "decode_pair", "decode_plain", "encode_pair"]
+__all__ = ["decode_pair", "decode_plain", "encode_pair"]
 
 _COLUMNS = ("flux", "sky_centroid", "major", "minor", "pa")
 _SETUP_IMAGES, _PAIR_IMAGES = ("psf", "primary_beam"), ("dirty", "sky")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is stored of one pair, or of one set-up.
-
-    Parameters
-    ----------
-    arrays : dict of str to `numpy.ndarray`
-    attributes : dict
-        Plain values, for JSON.
-    """
-
-    arrays: dict
-    attributes: dict
-
-    @property
-    def address(self):
-        """str : what tells it from records of other content."""
-        digest = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode())
-        for name, array in sorted(self.arrays.items()):
-            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()[:32]
 
 
 def encode_pair(pair):

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from diffsky.exceptions import DiffskyWarning
-from diffsky.simulation._pair_codec import Record, decode_pair, decode_plain, encode_pair
-from diffsky.simulation._store_files import (
+from diffsky._store_files import (
     DamagedError,
+    Record,
     is_scratch,
     place_group,
     read_attributes,
@@ -24,6 +23,8 @@ from diffsky.simulation._store_files import (
     write_group,
     write_node,
 )
+from diffsky.exceptions import DiffskyWarning
+from diffsky.simulation._pair_codec import decode_pair, decode_plain, encode_pair
 
 __all__ = ["PairStore"]
 

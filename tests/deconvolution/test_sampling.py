@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffsky.deconvolution import sampling
 from diffsky.deconvolution.sampling import draw_samples
+from diffsky.diffusion import drawing
 
 PLAN = {"sampler": "heun", "n_steps": 3, "sigma_min": 0.05, "sigma_max": 5.0, "rho": 4.0}
 
@@ -66,7 +66,7 @@ def test_sample_does_not_depend_on_their_number(draw):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_sample_does_not_depend_on_the_batch(draw, monkeypatch, size):
     reference = draw(5)
-    monkeypatch.setattr(sampling, "fit_batch_size", lambda *_, **__: size)
+    monkeypatch.setattr(drawing, "fit_batch_size", lambda *_, **__: size)
     torch.testing.assert_close(draw(5), reference, rtol=0, atol=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_consistency_noise_does_not_depend_on_the_batch(draw, monkeypatch, size)
     """A sample's own stream gives the noise of its second and later calls."""
     plan = {**PLAN, "sampler": "consistency"}
     reference = draw(5, sampling=plan)
-    monkeypatch.setattr(sampling, "fit_batch_size", lambda *_, **__: size)
+    monkeypatch.setattr(drawing, "fit_batch_size", lambda *_, **__: size)
     torch.testing.assert_close(draw(4, sampling=plan), reference[:4], rtol=1e-5, atol=1e-3)
     one = draw(1, sampling={**plan, "n_steps": 1})
     assert (one - reference[:1]).abs().mean() > 0.01 * reference.std()
@@ -110,7 +110,7 @@ def test_consistency_noise_does_not_depend_on_the_batch(draw, monkeypatch, size)
 def test_ancestral_noise_does_not_depend_on_the_batch(draw, monkeypatch, size):
     plan = {"sampler": "ddpm", "n_steps": 6, "schedule": "ddpm"}
     reference = draw(5, sampling=plan)
-    monkeypatch.setattr(sampling, "fit_batch_size", lambda *_, **__: size)
+    monkeypatch.setattr(drawing, "fit_batch_size", lambda *_, **__: size)
     torch.testing.assert_close(draw(4, sampling=plan), reference[:4], rtol=1e-5, atol=1e-3)
     other = draw(1, sampling={**plan, "sampler": "ddim"})
     assert (other - reference[:1]).abs().mean() > 0.01 * reference.std()

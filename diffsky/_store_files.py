@@ -8,12 +8,14 @@ import shutil
 import socket
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 __all__ = [
     "DamagedError",
+    "Record",
     "is_scratch",
     "place_group",
     "read_attributes",
@@ -30,6 +32,30 @@ _NODE = "zarr.json"
 _SCRATCH = ".writing"
 _FOREIGN_AGE = 86400  # s; after this a folder of another machine's writer is taken for left over
 _ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is stored in one group.
+
+    Parameters
+    ----------
+    arrays : dict of str to `numpy.ndarray`
+    attributes : dict
+        Plain values, for JSON.
+    """
+
+    arrays: dict
+    attributes: dict
+
+    @property
+    def address(self):
+        """str : what tells it from records of other content."""
+        digest = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:32]
 
 
 class DamagedError(ValueError):
@@ -93,7 +119,7 @@ def write_group(folder, record):
     ----------
     folder : `pathlib.Path`
         A new folder.
-    record : `diffsky.simulation._pair_codec.Record`
+    record : `Record`
     """
     import zarr
     from zarr.codecs import BloscCodec

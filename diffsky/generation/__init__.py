@@ -1,0 +1,20 @@
+"""Images of radio galaxies on demand, and the survey cutouts that they are learned from."""
+
+from diffsky._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "conditioning": ["ClassCondition", "PeakFluxCondition", "condition_from_dict"],
+        "cutout_store": ["CutoutStore"],
+        "cutouts": ["Cutouts", "cut_mosaic", "join_cutouts"],
+        "estimator": ["RadioGalaxyGenerator"],
+        "first": ["FIRST_CLASSES", "LabelledImages", "read_first"],
+        "presets": ["PRESETS", "GeneratorPreset", "get_preset"],
+        "scaling": ["scale_images", "unscale_images"],
+        "selection": ["CutoutSelection", "select_cutouts", "source_signal"],
+        "survey": ["make_cutouts"],
+        "survey_catalog": ["SURVEY_COLUMNS", "read_survey_sources", "resolved_by_flux"],
+        "training_images": ["TrainingImages"],
+    },
+)

@@ -1,0 +1,368 @@
+"""RadioGalaxyGenerator: images of radio galaxies of a class, or of a peak flux density."""
+
+from dataclasses import replace
+
+import torch
+
+from diffsky.diffusion.drawing import draw_batches
+from diffsky.diffusion.estimator import DiffusionEstimator
+from diffsky.diffusion.guidance import guide
+from diffsky.diffusion.networks import build_network
+from diffsky.generation.conditioning import condition_from_dict
+from diffsky.generation.cubes import describe_images, join_cubes, make_cube
+from diffsky.generation.presets import GeneratorPreset, get_preset
+from diffsky.generation.requests import draw_conditions
+from diffsky.generation.training_images import TrainingImages
+
+__all__ = ["RadioGalaxyGenerator"]
+
+# V24 sections 6.1 and 6.3
+_GUIDANCE = {"class": 0.75, "peak_flux": 0.1}
+
+
+class RadioGalaxyGenerator(DiffusionEstimator):
+    """Images of radio galaxies, by conditional diffusion.
+
+    Parameters
+    ----------
+    preset : str or `diffsky.generation.GeneratorPreset`, optional
+        Network, training and sampling: ``"compact"``, ``"vicanek2024"``, or one of your own.
+    device : str or None, optional
+        ``"cuda"``, ``"mps"`` or ``"cpu"``; None takes the first that is there.
+    precision : {"auto", "float32", "bfloat16"}, optional
+        float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
+    compile : bool, optional
+        Compile the network with `torch.compile`: slower to start, faster in long runs.
+    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m"} or None, optional
+        None takes that of the preset.
+    n_steps : int or None, optional
+        Steps of the sampler; None takes those of the preset.
+
+    Attributes
+    ----------
+    denoiser_ : `diffsky.diffusion.Denoiser`
+        The trained denoiser, after ``fit`` or ``load``.
+    preset_ : `diffsky.generation.GeneratorPreset`
+        What it was trained with.
+    description_ : dict
+        Name, version, training and figures of merit of the weights, the size and pixels of the
+        images, and the condition.
+
+    Examples
+    --------
+    >>> from diffsky import RadioGalaxyGenerator
+    >>> generator = RadioGalaxyGenerator.from_pretrained("my-galaxies")  # doctest: +SKIP
+    >>> images = generator.sample(100, label="FRII", seed=1)  # doctest: +SKIP
+    """
+
+    _preset_type = GeneratorPreset
+    _default_weights = "first"
+    _described = ("condition", "guidance", "image")
+
+    def __init__(
+        self,
+        preset="compact",
+        *,
+        device=None,
+        precision="auto",
+        compile=False,
+        sampler=None,
+        n_steps=None,
+    ):
+        super().__init__(
+            preset,
+            device=device,
+            precision=precision,
+            compile=compile,
+            sampler=sampler,
+            n_steps=n_steps,
+        )
+
+    @property
+    def condition_(self):
+        """`ClassCondition` or `PeakFluxCondition` : what images can be asked to be."""
+        return condition_from_dict(self._fitted().description_["condition"])
+
+    def fit(
+        self,
+        images,
+        *,
+        labels=None,
+        peak_flux=False,
+        pixel_scale=None,
+        beam=None,
+        steps=None,
+        batch_size=None,
+        learning_rate=None,
+        checkpoint_dir=None,
+        checkpoint_every=250,
+        resume=False,
+        seed=0,
+        progress=None,
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+    ):
+        """Train on images with their classes, or with their peak flux densities.
+
+        Parameters
+        ----------
+        images : `numpy.ndarray`
+            Shape (n, ny, ny), finite; in Jy/beam where ``peak_flux`` is True. ny is a multiple of
+            the network's stride.
+        labels : sequence of str or None, optional
+            Class of each image.
+        peak_flux : bool, optional
+            Whether the images are conditioned on their peak flux density.
+        pixel_scale : `~astropy.units.Quantity` or None, optional
+            Side of a pixel, which the images then are noted to have.
+        beam : `~radio_beam.Beam` or None, optional
+            Likewise.
+        steps, batch_size : int or None, optional
+            Optimizer steps, and images a step on all devices together; None takes the preset's.
+        learning_rate : float or None, optional
+            None takes the preset's.
+        checkpoint_dir : path-like or None, optional
+            Folder for checkpoints and the log. Without it nothing can be resumed.
+        checkpoint_every : int, optional
+            Steps between checkpoints.
+        resume : bool, optional
+            Continue the run in ``checkpoint_dir``, if there is one.
+        seed : int, optional
+            Of the first weights, the order of the images, their turns, and the noise of training.
+        progress : bool or None, optional
+            Show a progress bar; None shows one on a terminal.
+        devices, num_nodes : int, optional
+            Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM.
+        strategy : {"auto", "ddp"}, optional
+            ``"ddp"`` is what ``"auto"`` takes for more than one process.
+
+        Returns
+        -------
+        self : `RadioGalaxyGenerator`
+            This estimator, with ``denoiser_``, ``preset_`` and ``description_``.
+
+        Raises
+        ------
+        ValueError
+            If the images cannot be scaled or are not as many as the labels, there are neither
+            labels nor ``peak_flux``, or a number is out of range.
+        FileExistsError
+            If ``checkpoint_dir`` holds a run and ``resume`` is False.
+        KeyboardInterrupt
+            On Ctrl-C or SIGTERM, after a checkpoint was written.
+        """
+        preset = get_preset(self.preset)
+        pairs = TrainingImages(images, labels=labels, peak_flux=peak_flux, seed=seed)
+        preset = replace(preset, network={**preset.network, "context": pairs.condition.length})
+        self._check_size(pairs, preset)
+        image = describe_images(pairs.images.shape[-1], pixel_scale, beam)
+        given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+        self._train(
+            preset,
+            pairs,
+            {name: value for name, value in given.items() if value is not None},
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            seed=seed,
+            progress=progress,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+        )
+        self.description_ |= {
+            "condition": pairs.condition.to_dict(),
+            "guidance": _GUIDANCE[pairs.condition.kind],
+            "image": image,
+        }
+        return self
+
+    def sample(
+        self,
+        n,
+        *,
+        label=None,
+        peak_flux=None,
+        guidance=None,
+        seed=None,
+        extrapolate=False,
+        progress=None,
+    ):
+        """Draw images.
+
+        Parameters
+        ----------
+        n : int
+            Number of images, 1 or more.
+        label : str, sequence of str or None, optional
+            Class of all images, or of each; None draws them, all classes alike. For weights that
+            were trained with labels.
+        peak_flux : `~astropy.units.Quantity` or None, optional
+            Peak flux density of all images, or of each; None draws them as in the training (V24
+            section 6.1). For weights that were trained with peaks.
+        guidance : float or None, optional
+            Strength w of `diffsky.diffusion.guide`; None takes that of the weights. Above 0 an
+            image costs twice the network calls.
+        seed : int or None, optional
+            Image k of a seed is always the same, whatever ``n``. None draws a seed and notes it in
+            ``meta``.
+        extrapolate : bool, optional
+            Accept peaks beyond the range of the training. Default False.
+        progress : bool or None, optional
+            Show a progress bar; None shows one on a terminal.
+
+        Returns
+        -------
+        cube : `~astropy.nddata.CCDData`
+            Shape (n, ny, ny), in Jy/beam for weights that were trained with peaks, else relative
+            to the peak. ``meta`` has ``label`` or ``peak_flux`` of each image, ``guidance``,
+            ``seed``, ``pixel_scale`` and ``beam`` where they are known, sampler and weights.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit`` or ``load``.
+        ValueError
+            If the label is unknown or the peak beyond the range of the training, the weights have
+            another condition, or a number is out of range.
+        """
+        batches = list(
+            self.stream(
+                n,
+                label=label,
+                peak_flux=peak_flux,
+                guidance=guidance,
+                seed=seed,
+                extrapolate=extrapolate,
+                progress=progress,
+            )
+        )
+        return join_cubes(batches)
+
+    def stream(
+        self,
+        n,
+        *,
+        label=None,
+        peak_flux=None,
+        guidance=None,
+        seed=None,
+        extrapolate=False,
+        progress=None,
+    ):
+        """Draw images in batches, each of them when it is asked for.
+
+        Parameters
+        ----------
+        n : int
+            Number of images, 1 or more.
+        label, peak_flux, guidance, seed, extrapolate, progress : optional
+            As for `sample`.
+
+        Returns
+        -------
+        cubes : iterator of `~astropy.nddata.CCDData`
+            As from `sample`, each for the next images, as many as the memory holds at once.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit`` or ``load``.
+        ValueError
+            As for `sample`.
+        """
+        seed = self._check_run(n, seed)
+        about, condition = self.description_, self.condition_
+        strength = about["guidance"] if guidance is None else guidance
+        context, values = draw_conditions(
+            condition, n, seed=seed, label=label, peak_flux=peak_flux, extrapolate=extrapolate
+        )
+        plan, backend = self.sampling_plan(), self._ready()
+        guide(self.denoiser_, context, strength)  # refuses a strength that is none
+        if strength and self._distilled():
+            raise ValueError(f"guidance is {strength} for distilled weights; expected 0")
+        meta = {
+            "weights": about["name"],
+            "weights_version": about["version"],
+            "guidance": float(strength),
+            "seed": seed,
+            **plan,
+        }
+        return self._batches(context.to(backend.device), values, strength, plan, meta, progress)
+
+    def distill(self, pairs, **options):
+        """Train the weights further until a sample takes one to four network calls.
+
+        Distilled weights are sampled without guidance, which the flow that they were distilled
+        from does not have.
+
+        Parameters
+        ----------
+        pairs : `diffsky.generation.TrainingImages`
+            With ``condition=generator.condition_``.
+        **options : optional
+            As for `diffsky.DiffusionDeconvolver.distill`.
+
+        Returns
+        -------
+        self : `RadioGalaxyGenerator`
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If the pairs have another condition or size than the weights, or as there.
+        NotFittedError, FileExistsError, KeyboardInterrupt
+            As there.
+        """
+        super().distill(pairs, **options)
+        self.description_["guidance"] = 0.0
+        return self
+
+    def _check_pairs(self, pairs, preset):
+        """Refuse images for other weights than the present ones."""
+        self._check_size(pairs, preset)
+        own, other = self.condition_.to_dict(), pairs.condition.to_dict()
+        if own != other:
+            raise ValueError(
+                f"the images have the condition {_shown(other)}, the weights {_shown(own)}; "
+                "expected TrainingImages(..., condition=generator.condition_)"
+            )
+
+    def _check_size(self, pairs, preset):
+        """Refuse images of a size that the network cannot take."""
+        with torch.device("meta"):
+            stride = build_network(preset.network).stride
+        size = pairs.images.shape[-1]
+        if size % stride:
+            raise ValueError(f"images have {size} pixels a side; expected a multiple of {stride}")
+
+    def _batches(self, context, values, strength, plan, meta, progress):
+        size = self.description_["image"]["size"]
+        calls = 1 if strength == 0 else 2
+        batches = draw_batches(
+            lambda numbers: guide(self.denoiser_, context[numbers.start : numbers.stop], strength),
+            (1, size, size),
+            n_samples=len(context),
+            seed=meta["seed"],
+            sampling=plan,
+            backend=self._ready(),
+            bytes_per_sample=calls * size**2 * self.denoiser_.network.memory_per_pixel(),
+            progress=progress,
+        )
+        first = 0
+        for batch in batches:
+            yield make_cube(
+                batch[:, 0].numpy(),
+                values[first : first + len(batch)],
+                self.description_["image"],
+                meta,
+            )
+            first += len(batch)
+
+
+def _shown(condition):
+    """What tells conditions apart, in a few words."""
+    keys = ("classes", "exponent", "mean", "std")
+    return ", ".join(f"{key} {condition[key]}" for key in keys if key in condition)

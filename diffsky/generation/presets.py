@@ -1,0 +1,129 @@
+"""Named choices of network, training and sampler for a generator."""
+
+from dataclasses import asdict, dataclass, field
+
+__all__ = ["PRESETS", "GeneratorPreset", "get_preset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorPreset:
+    """Everything that a generator's network is trained and sampled with.
+
+    Parameters
+    ----------
+    network : dict
+        Configuration of `diffsky.diffusion.build_network`; ``fit`` adds the length of the context.
+    preconditioning : {"edm"}, optional
+        What makes a denoiser of the network: see `diffsky.diffusion.build_denoiser`.
+    sigma_data : float, optional
+        Standard deviation of the scaled images. Default 0.5, V24's.
+    training : dict
+        Keywords of `diffsky.diffusion.train_denoiser`.
+    sampling : dict
+        ``sampler``, ``n_steps`` and other keywords of `diffsky.diffusion.make_sigmas`: see there
+        and `diffsky.diffusion.get_sampler`.
+    """
+
+    network: dict
+    preconditioning: str = "edm"
+    sigma_data: float = 0.5
+    training: dict
+    sampling: dict = field(default_factory=dict)
+
+    def to_dict(self):
+        """Describe the preset in plain JSON.
+
+        Returns
+        -------
+        description : dict
+            The keywords that make the preset again.
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, description):
+        """Make a preset from its description.
+
+        Parameters
+        ----------
+        description : dict
+            As `to_dict` gives it.
+
+        Returns
+        -------
+        preset : `GeneratorPreset`
+            What was described; tuples that went through JSON come back as lists.
+        """
+        return cls(**description)
+
+
+PRESETS = {
+    "compact": GeneratorPreset(
+        network={
+            "type": "unet",
+            "in_channels": 1,
+            "channels": (64, 128, 256),
+            "blocks": 1,
+            "dropout": 0.1,
+        },
+        training={
+            "steps": 20000,
+            "batch_size": 64,
+            "learning_rate": 5e-4,
+            "sigma_mean": -1.2,
+            "sigma_std": 1.6,
+        },
+        sampling={
+            "sampler": "dpmpp-2m",
+            "n_steps": 16,
+            "sigma_min": 0.002,
+            "sigma_max": 80.0,
+            "rho": 7.0,
+        },
+    ),
+    # V24 figures 6 and 7, tables 3 and 4, section 4.3; the published configuration has 2e5 steps.
+    "vicanek2024": GeneratorPreset(
+        network={"type": "vicanek", "in_channels": 1, "dropout": 0.1},
+        training={
+            "steps": 200000,
+            "batch_size": 256,
+            "learning_rate": 2e-5,
+            "sigma_mean": -2.5,
+            "sigma_std": 1.8,
+            "ema_decay": 0.9999,
+        },
+        sampling={
+            "sampler": "heun",
+            "n_steps": 25,
+            "sigma_min": 0.002,
+            "sigma_max": 80.0,
+            "rho": 7.0,
+        },
+    ),
+}
+
+
+def get_preset(preset):
+    """Find a preset by its name.
+
+    Parameters
+    ----------
+    preset : str or `GeneratorPreset`
+        One of the keys of ``PRESETS``: ``"compact"`` or ``"vicanek2024"``. A `GeneratorPreset` is
+        returned as it is.
+
+    Returns
+    -------
+    preset : `GeneratorPreset`
+        The preset of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if isinstance(preset, GeneratorPreset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[preset]

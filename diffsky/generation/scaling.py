@@ -1,0 +1,71 @@
+"""Between images in Jy/beam and what a network sees (V24 section 3.1)."""
+
+import numpy as np
+
+__all__ = ["scale_images", "unscale_images"]
+
+
+def scale_images(images):
+    """Scale each image to -1 to 1, and keep its peak.
+
+    Negative pixels are set to 0, the range of each image goes to 0 to 1 (V24 eq. 11), and this to
+    -1 to 1.
+
+    Parameters
+    ----------
+    images : `numpy.ndarray`
+        Shape (n, ny, nx), finite.
+
+    Returns
+    -------
+    scaled : `numpy.ndarray`
+        Shape (n, ny, nx), float32.
+    peaks : `numpy.ndarray`
+        Shape (n,): largest pixel of each image, in its unit.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or an image has a pixel that is not finite or none above its
+        least one, which is 0 or more after the clipping.
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3:
+        raise ValueError(f"images have the shape {images.shape}; expected (n, ny, nx)")
+    bad = ~np.isfinite(images).all(axis=(1, 2))
+    if bad.any():
+        raise ValueError(f"{_some(bad)} have pixels that are not finite; expected finite images")
+    clipped = np.clip(images, 0, None)
+    low, peaks = (function(clipped, axis=(1, 2)) for function in (np.min, np.max))
+    flat = peaks <= low
+    if flat.any():
+        raise ValueError(f"{_some(flat)} are flat; expected a pixel above the others and above 0")
+    span = (peaks - low)[:, None, None]
+    return 2 * (clipped - low[:, None, None]) / span - 1, peaks
+
+
+def unscale_images(scaled, peaks=1.0):
+    """Undo `scale_images` for images whose least pixel is 0.
+
+    Parameters
+    ----------
+    scaled : `numpy.ndarray`
+        Shape (n, ny, nx): what a network gives. Values beyond -1 and 1 are clamped (V24 section
+        4.3).
+    peaks : array-like, optional
+        The pixel of value 1 of each image, or of all. Default 1.
+
+    Returns
+    -------
+    images : `numpy.ndarray`
+        Shape (n, ny, nx), in the unit of the peaks.
+    """
+    relative = (np.clip(scaled, -1, 1) + 1) / 2
+    return relative * np.reshape(np.asarray(peaks, dtype=relative.dtype), (-1, 1, 1))
+
+
+def _some(which, n=5):
+    """Numbers of the images that something is wrong with."""
+    numbers = np.flatnonzero(which)
+    listed = ", ".join(map(str, numbers[:n]))
+    return f"images {listed}{', ...' if len(numbers) > n else ''} ({len(numbers)} in all)"
