@@ -6,8 +6,9 @@ Samplers and steps in turn on the same fast fields, with the same seeds; the fir
 method in 25 steps, is the reference. Strategy `median`, matches within half a beam. The thresholds,
 those of the best F1 of the reference and of the matched filter, hold for all rows. The fields are
 for tuning: no figure of quality stands on them. Errors are bootstrap standard deviations over
-fields, those of ratios bootstrapped in pairs. Flux bias is that from S/N 5 on. Times are of the
-sampling alone. Every field is stored in OUTPUT when it is done, and is not made again.
+fields, those of ratios bootstrapped in pairs. Flux bias is that from S/N 5 on. "Sources" is the
+number detected in the samples over that in the true skies, which is 1 for exact samples. Times are
+of the sampling alone. Every field is stored in OUTPUT when it is done, and is not made again.
 """
 
 import json
@@ -40,7 +41,7 @@ SAMPLERS = ("dpmpp-2m", "dpmpp-3m")
 DISTILLED_STEPS = (1, 2, 4)
 COLUMNS = (
     f"{'sampler':<12}{'steps':>6}{'calls':>6}{'F1':>15}{'to filter':>15}{'to first row':>15}"
-    f"{'flux bias':>15}{'68 %':>8}{'ECE':>8}{'seconds':>9}"
+    f"{'flux bias':>15}{'68 %':>8}{'ECE':>8}{'sources':>15}{'seconds':>9}"
 )
 
 
@@ -103,6 +104,14 @@ def ratio(one, other):
         return one[0] / other[0], np.nanstd(one[1] / other[1])
 
 
+def sample_counts(results):
+    """Number of sources in the samples over that in the true skies, and its bootstraps."""
+    counts = [one.posterior["number of sources"] for one in results]
+    sampled, true = (np.array([np.mean(pair[k]) for pair in counts]) for k in (1, 0))
+    drawn = np.random.default_rng(0).integers(len(counts), size=(1000, len(counts)))
+    return sampled.sum() / true.sum(), sampled[drawn].sum(axis=1) / true[drawn].sum(axis=1)
+
+
 def line(results, thresholds, reference, second):
     """One row of the table."""
     summary = make_report(results, thresholds=thresholds, radii=(0.5,)).tables["summary"]
@@ -112,7 +121,9 @@ def line(results, thresholds, reference, second):
     cells = [(own[0], np.nanstd(own[1])), ratio(own, known), ratio(own, reference)]
     cells.append((mine["flux_bias"], mine["flux_bias_err"]))
     text = "".join(f"{value:>8.3f} ±{error:.3f}" for value, error in cells)
-    return f"{text}{mine['coverage_68']:>8.3f}{mine['ece']:>8.3f}{second:>9.2f}"
+    share, draws = sample_counts(results)
+    counts = f"{share:>8.3f} ±{draws.std():.3f}"
+    return f"{text}{mine['coverage_68']:>8.3f}{mine['ece']:>8.3f}{counts}{second:>9.2f}"
 
 
 @click.command()

@@ -25,6 +25,10 @@ from diffsky.simulation import PWV_OCTILES
 
 SEED = 9005
 USUAL = 1.796  # mm
+TABLE = (
+    f"{'mm':>6}{'uJy/beam':>10}  {'method':<17}{'F1 ratio':>14}{'purity - predicted':>20}"
+    f"{'calibration error':>19}{'by chance':>11}"
+)
 
 
 def amount_fields(k):
@@ -57,6 +61,30 @@ def check_amount(results, known, thresholds, targets):
                 diagram.ece, diagram.ece_err, high=0.05,
             )  # fmt: skip
     return ratios
+
+
+def print_table(results, known, thresholds):
+    """One row an amount and method, recalibrated, and one for all fields."""
+    print(TABLE)
+    groups = {f"{pwv.value:g}": f"pwv={pwv.value:g}mm" for pwv in PWV_OCTILES}
+    for title, group in {**groups, "all": None}.items():
+        members = [one for one in results if group in (None, one.group)]
+        numbers = np.array([one.number for one in members])
+        boot = Bootstrap(numbers.max() + 1)
+        boot.weights = boot.weights[:, numbers]  # skies are drawn, with all their amounts
+        rms = 1e6 * np.median([one.rms for one in members])
+        filtered = Scores(members, FILTER, thresholds[FILTER], boot).f1
+        for method in MAIN:
+            function = recalibrate(known, method)
+            kept = Scores(members, method, thresholds[method], boot)
+            gap = kept.purity - kept.mean_of(function(kept.pool.found.score))
+            pool = Scores(members, method, -np.inf, boot).pool
+            diagram = reliability_diagram(
+                function(pool.found.score), pool.is_true, field=pool.field
+            )  # fmt: skip
+            error = f"{diagram.ece:.3f} ±{diagram.ece_err:.3f}"
+            print(f"{title:>6}{rms:>10.1f}  {method:<17}{kept.f1 / filtered!s:>14}{gap!s:>20}"
+                  f"{error:>19}{diagram.ece_chance:>11.3f}")  # fmt: skip
 
 
 def check_ratios(ratios, targets):
@@ -97,6 +125,8 @@ def main(weights, samples, sampler, steps, processes, store, fields, validation,
         ratios[source.group] = check_amount(members, known, thresholds, section)
     print()
     check_ratios(ratios, targets)
+    print()
+    print_table(results, known, thresholds)
     if record is not None:
         record.write_text(json.dumps(targets.rows, indent=2) + "\n")
 

@@ -102,6 +102,12 @@ def check_f1(results, thresholds, boot, targets, least):
         one = Scores(results, method, thresholds[method], boot).f1
         name = f"F1 of {method} over {FILTER} at its best here ({best:.2f})"
         targets.check(name, one / known)
+    if CLEAN in thresholds:
+        known = Scores(results, CLEAN, thresholds[CLEAN], boot).f1
+        for method in (*MAIN, FILTER):
+            best = best_threshold(results, method)  # flatters the method
+            one = Scores(results, method, best, boot).f1
+            targets.check(f"F1 of {method} at its best here ({best:.2f}) over {CLEAN}", one / known)
 
 
 def check_faint(results, known, boot, targets):
@@ -220,7 +226,7 @@ def report_casa(weights, data, numbers, thresholds, peak, folder, processes):
     return results, {**thresholds, CLEAN: 0.0}
 
 
-def report_other(weights, n, data, store, processes):
+def report_other(weights, n, n_casa, data, store, processes):
     """Rows of other weights on the first fields, with thresholds of their own."""
     print(f"\n{weights.title()}\n{weights.cost()}")
     folder = weights.folder(store)
@@ -228,8 +234,8 @@ def report_other(weights, n, data, store, processes):
         weights, [FastFields(VALIDATION)], range(n), folder / "validation", processes=processes
     )
     thresholds, numbers = choose_thresholds(known), {"fast": range(n), "casa": []}
-    if (data / f"casa-{CASA}").exists():
-        numbers["casa"] = [k for k in range(n) if k in stored_pairs(str(data), CASA)]
+    if n_casa:
+        numbers["casa"] = [k for k in range(min(n, n_casa)) if k in stored_pairs(str(data), CASA)]
     sources = {"fast": FastFields(FAST), "casa": CasaFields(str(data), CASA)}
     for name, source in sources.items():
         results = evaluate(weights, [source], numbers[name], folder / name, processes=processes)
@@ -249,7 +255,9 @@ def report_other(weights, n, data, store, processes):
     "--casa-validation", default=20, show_default=True, help="CASA fields for thresh_pix."
 )
 @click.option("--also", multiple=True, help="Other weights, whose rows are printed too.")
-@click.option("--also-fields", default=50, show_default=True, help="Fields for those.")
+@click.option(
+    "--also-fields", default=50, show_default=True, help="Fields for those, of each kind."
+)
 @click.option("--also-sampler", default=None, help="By default that of those weights.")
 @click.option("--also-steps", default=None, type=int, help="By default those of those weights.")
 @click.option(
@@ -288,7 +296,7 @@ def main(data, weights, samples, sampler, steps, processes, store, fast, casa, v
         print_and_check(results, known, limits, targets.section("CASA"), (1.0, 1.0))
     for name in also:
         other = Weights(name, samples, also_sampler, also_steps)
-        report_other(other, also_fields, data, store, processes)
+        report_other(other, also_fields, casa, data, store, processes)
     if record is not None:
         record.write_text(json.dumps(targets.rows, indent=2) + "\n")
 

@@ -1,0 +1,90 @@
+"""Two sources closer than two beams: which are told apart, and the flux of each (D24 appendix A).
+
+    python benchmarks/close_pairs.py
+
+Fields of the fast instrument with four pairs of points of S/N 10 each, far from one another. The
+thresholds are those of the validation fields of ``results.py``, whose skies are of another kind:
+these pairs are in no training in such numbers. Errors are those of `diffsky.evaluation`, binomial
+ones for shares and those of a median for fluxes.
+"""
+
+from dataclasses import dataclass
+
+import click
+from evaluated import FastFields, Weights, evaluate, shared_options
+from fields import N_POINTINGS, VALIDATION, fast_telescope
+from results import FILTER, MAIN, choose_thresholds
+
+from diffsky.evaluation import close_pairs, pool_fields
+from diffsky.simulation import SourceList, close_pair_skies
+
+SEED, SNR = 9010, 10.0
+COLUMNS = (
+    f"{'beams':>12}{'pairs':>7}{'told apart':>19}{'brighter':>16}{'fainter':>16}{'as one':>14}"
+)
+
+
+@dataclass(frozen=True)
+class GivenSky:
+    """What `Telescope.pair` asks for its sources, in noise rms and beams."""
+
+    sources: SourceList
+    relative: bool = True
+
+    def draw(self, rng):
+        """The sky, whatever the stream."""
+        return self.sources
+
+
+@dataclass(frozen=True)
+class PairFields:
+    """Fields of close pairs."""
+
+    seed: int
+    snr: float
+    group: str = ""
+
+    def pair(self, number):
+        """One field."""
+        sky = close_pair_skies(number + 1, seed=self.seed, snr=(self.snr, self.snr))[number]
+        telescope = fast_telescope(self.seed, number % N_POINTINGS)
+        return telescope.pair(self.seed, number, prior=GivenSky(sky))
+
+
+def print_pairs(results, method, threshold):
+    """One table."""
+    print(f"\n{method}, from {threshold:.2f} on\n{COLUMNS}")
+    for row in close_pairs(pool_fields(results, method, radius=0.5, threshold=threshold)):
+        beams = f"{row['separation_low']:.2f} to {row['separation_high']:.2f}"
+        apart = f"{row['told_apart']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+        fluxes = [f"{row[name]:.2f} ±{row[f'{name}_err']:.2f}" for name in ("brighter", "fainter")]
+        merged = f"{row['merged']:.2f} ({row['n_merged']})"
+        print(f"{beams:>12}{row['n']:>7}{apart:>19}{fluxes[0]:>16}{fluxes[1]:>16}{merged:>14}")
+
+
+@click.command()
+@shared_options
+@click.option("--fields", default=60, show_default=True, help="Fields of four pairs.")
+@click.option("--validation", default=280, show_default=True, help="Fields for thresholds.")
+def main(weights, samples, sampler, steps, processes, store, fields, validation):
+    """Print the table of each method."""
+    weights = Weights(weights, samples, sampler, steps)
+    folder = weights.folder(store)
+    print(f"{weights.title()}\nthresholds, from {validation} fast fields of seed {VALIDATION}")
+    known = evaluate(
+        weights, [FastFields(VALIDATION)], range(validation), folder / "validation",
+        processes=processes,
+    )  # fmt: skip
+    thresholds = choose_thresholds(known)
+    results = evaluate(
+        weights, [PairFields(SEED, SNR)], range(fields), folder / "close-pairs",
+        processes=processes,
+    )  # fmt: skip
+    n_pairs = 4 * len(results)
+    print(f"\n{len(results)} fields of seed {SEED}, {n_pairs} pairs of points of S/N {SNR:g}")
+    for method in (*MAIN, FILTER):
+        print_pairs(results, method, thresholds[method])
+
+
+if __name__ == "__main__":
+    main()
