@@ -6,13 +6,13 @@ What is heavy is imported after the options were checked, so that help and refus
 import contextlib
 import secrets
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import click
 
 from diffsky import __version__
+from diffsky._console import fail, plain_warnings, start
 from diffsky._evaluate_command import (
     check_output,
     check_validation,
@@ -23,6 +23,7 @@ from diffsky._evaluate_command import (
     save_calibrated,
     write_evaluation,
 )
+from diffsky._generate_command import generate
 from diffsky._simulate_command import draw_pairs, make_setup, setup_options
 
 __all__ = ["main"]
@@ -44,13 +45,13 @@ class _Commands(click.Group):
             code = super().main(*args, **options)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "diffsky"
-            _fail(f"{error.format_message()} Try '{path} --help'.", error.exit_code)
+            fail(f"{error.format_message()} Try '{path} --help'.", error.exit_code)
         except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
+            fail(error.format_message(), error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted", _INTERRUPTED)
+            fail("interrupted", _INTERRUPTED)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
-            _fail(" ".join(str(error).split()), 1)
+            fail(" ".join(str(error).split()), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -131,8 +132,8 @@ def _demo(output, seed, n_samples, weights, overwrite):
 
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     folder = Path(output or f"diffsky-demo-{seed}")
-    step = _start(f"diffsky demo with seed {seed}")
-    with _plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
+    step = start(f"diffsky demo with seed {seed}")
+    with plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
         result = _observe_and_predict(seed, n_samples, weights, step)
         step("plotting and writing")
         _write_demo(stage, **result)
@@ -184,8 +185,8 @@ def _predict(image, output, seed, overwrite, **options):
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     name = Path(image).name.removesuffix(".gz").removesuffix(".fits")
     folder = Path(output or f"{name}-diffsky")
-    step = _start(f"diffsky predict {image} with seed {seed}")
-    with _plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
+    step = start(f"diffsky predict {image} with seed {seed}")
+    with plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
         dirty, sky, catalog, residual = _predict_file(image, seed, step, **options)
         step("plotting and writing")
         images = {} if residual is None else {"residual.fits": residual}
@@ -218,8 +219,8 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
     Each has its own sky and its own noise. The same command goes on where it was interrupted,
     and with a larger --n it appends.
     """
-    step = _start(f"diffsky simulate {store} with seed {seed}")
-    with _plain_warnings():
+    step = start(f"diffsky simulate {store} with seed {seed}")
+    with plain_warnings():
         setup = make_setup(options)
         step("observing with CASA")
         pairs = draw_pairs(
@@ -266,8 +267,8 @@ def _evaluate(
     command goes on where it was interrupted. A matched filter with the true PSF is evaluated
     beside the weights.
     """
-    step = _start(f"diffsky evaluate {store} with seed {seed}")
-    with _plain_warnings():
+    step = start(f"diffsky evaluate {store} with seed {seed}")
+    with plain_warnings():
         check_output(output, overwrite=overwrite, weights=calibrate)
         if validation is not None:
             read_validation(validation)  # refused now rather than after the sampling
@@ -296,6 +297,9 @@ def _evaluate(
     click.echo(format_summary(report))
     click.echo(f"\nWritten to {output}: see {Path(output) / 'report.html'}")
     step("done")
+
+
+main.add_command(generate)
 
 
 def _observe_and_predict(seed, n_samples, weights, step):
@@ -386,29 +390,7 @@ def _overview(dirty, sky, **more):
     return plot_overview(dirty, sky, **more, figure=Figure())[0].figure
 
 
-def _start(title):
-    """Say what runs; return a function that says, with the time elapsed, what comes next."""
-    began = time.monotonic()
-    click.echo(title, err=True)
-    return lambda text: click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
-
-
 def _name_folder(folder, seed, step):
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     click.echo(f"\nWritten to {folder}: {names}\nThe same with --seed {seed} repeats it.")
     step("done")
-
-
-@contextlib.contextmanager
-def _plain_warnings():
-    """Show warnings as a line on stderr."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: click.echo(
-            f"warning: {' '.join(str(message).split())}", err=True
-        )
-        yield
-
-
-def _fail(message, code):
-    click.echo(f"diffsky: {message}", err=True)
-    sys.exit(code)

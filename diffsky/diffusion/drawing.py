@@ -13,7 +13,16 @@ __all__ = ["draw_batches"]
 
 
 def draw_batches(
-    make_denoise, shape, *, n_samples, seed, sampling, backend, bytes_per_sample, progress=None
+    make_denoise,
+    shape,
+    *,
+    n_samples,
+    first=0,
+    seed,
+    sampling,
+    backend,
+    bytes_per_sample,
+    progress=None,
 ):
     """Draw samples, one batch after the other.
 
@@ -28,6 +37,8 @@ def draw_batches(
         Shape of a sample: channels, ny, nx.
     n_samples : int
         Number of samples, 1 or more.
+    first : int, optional
+        Number of the first one that is drawn, up to ``n_samples``. Default 0.
     seed : int
         Sample k of a seed is always the same, 0 or larger.
     sampling : dict
@@ -52,17 +63,17 @@ def draw_batches(
     sampler, sigmas = get_sampler(name), make_sigmas(**plan).to(backend.device)
     size = fit_batch_size(backend, bytes_per_sample, limit=n_samples)
     show = sys.stderr.isatty() if progress is None else progress
-    n_batches = -(-n_samples // size)
+    n_batches = -(-(n_samples - first) // size)
     with tqdm(total=n_batches * (len(sigmas) - 1), desc="sampling", disable=not show) as bar:
-        for first in range(0, n_samples, size):
-            numbers = range(first, min(first + size, n_samples))
+        for start in range(first, n_samples, size):
+            numbers = range(start, min(start + size, n_samples))
             streams = [sample_generator(seed, k) for k in numbers]
             draw = functools.partial(draw_normal, streams, shape, backend.device)
-            start = draw()
+            noise = draw()
             with torch.inference_mode(), backend.autocast():
                 result = sampler(
                     make_denoise(numbers),
-                    start * sigmas[0],
+                    noise * sigmas[0],
                     sigmas,
                     **({"noise": draw} if name in STOCHASTIC_SAMPLERS else {}),
                     callback=lambda step: bar.update(),

@@ -125,11 +125,19 @@ class DiffusionEstimator(DistillableEstimator):
             If they are damaged, altered or of another architecture.
         """
         tensors, description = load_weights(folder)
+        missing = [key for key in cls._described if key not in description]
+        if missing:
+            raise WeightsError(
+                f"{folder} holds weights {description['name']!r} without {', '.join(missing)}, "
+                f"which are none of a {cls.__name__}"
+            )
         try:
             preset = cls._preset_type.from_dict(description.pop("recipe"))
             denoiser = _new_denoiser(preset)
         except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{folder} has a recipe that is none: {error}") from error
+            raise WeightsError(
+                f"{folder} has a recipe that is none of a {cls.__name__}: {error}"
+            ) from error
         load_into(denoiser.network, tensors, str(folder))
         name = description["preset"]
         estimator = cls(preset if name == _CUSTOM else name, **options)
@@ -286,10 +294,10 @@ class DiffusionEstimator(DistillableEstimator):
             )
         return self
 
-    def _check_run(self, n_samples, seed):
+    def _check_run(self, n_samples, seed, *, name="n_samples"):
         self._fitted()
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; expected an integer of 1 or more")
+            raise ValueError(f"{name} is {n_samples!r}; expected an integer of 1 or more")
         if seed is None:
             return secrets.randbits(32)
         if not isinstance(seed, (int, np.integer)) or seed < 0:

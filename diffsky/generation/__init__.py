@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "cutout_store": ["CutoutStore"],
         "cutouts": ["Cutouts", "cut_mosaic", "join_cutouts"],
         "estimator": ["RadioGalaxyGenerator"],
+        "gallery": ["plot_gallery"],
+        "image_files": ["read_images"],
         "first": ["FIRST_CLASSES", "LabelledImages", "read_first"],
         "presets": ["PRESETS", "GeneratorPreset", "get_preset"],
         "scaling": ["scale_images", "unscale_images"],

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import torch
 
-from diffsky.diffusion.drawing import draw_batches
 from diffsky.diffusion.estimator import DiffusionEstimator
 from diffsky.diffusion.guidance import guide
 from diffsky.diffusion.networks import build_network
 from diffsky.generation.conditioning import condition_from_dict
-from diffsky.generation.cubes import describe_images, join_cubes, make_cube
+from diffsky.generation.cubes import describe_images, join_cubes
+from diffsky.generation.image_files import image_file
 from diffsky.generation.presets import GeneratorPreset, get_preset
-from diffsky.generation.requests import draw_conditions
+from diffsky.generation.runs import draw_run, plan_run
 from diffsky.generation.training_images import TrainingImages
 
 __all__ = ["RadioGalaxyGenerator"]
@@ -272,24 +272,66 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         ValueError
             As for `sample`.
         """
-        seed = self._check_run(n, seed)
-        about, condition = self.description_, self.condition_
-        strength = about["guidance"] if guidance is None else guidance
-        context, values = draw_conditions(
-            condition, n, seed=seed, label=label, peak_flux=peak_flux, extrapolate=extrapolate
-        )
-        plan, backend = self.sampling_plan(), self._ready()
-        guide(self.denoiser_, context, strength)  # refuses a strength that is none
-        if strength and self._distilled():
-            raise ValueError(f"guidance is {strength} for distilled weights; expected 0")
-        meta = {
-            "weights": about["name"],
-            "weights_version": about["version"],
-            "guidance": float(strength),
-            "seed": seed,
-            **plan,
-        }
-        return self._batches(context.to(backend.device), values, strength, plan, meta, progress)
+        run = self._plan(n, label, peak_flux, guidance, seed, extrapolate)
+        return self._batches(run, progress)
+
+    def write(
+        self,
+        path,
+        n,
+        *,
+        label=None,
+        peak_flux=None,
+        guidance=None,
+        seed=None,
+        extrapolate=False,
+        resume=False,
+        overwrite=False,
+        progress=None,
+    ):
+        """Draw images into a FITS file or a zarr store, batch by batch.
+
+        Room for all images is taken before the first is drawn, so that a full disk is found then.
+        Images that were not drawn are NaN.
+
+        Parameters
+        ----------
+        path : path-like
+            A name in ``.fits`` or ``.zarr``.
+        n : int
+            Number of images, 1 or more.
+        label, peak_flux, guidance, seed, extrapolate, progress : optional
+            As for `sample`.
+        resume : bool, optional
+            Go on with the file of a run that was interrupted: with the same arguments, ``seed``
+            among them.
+        overwrite : bool, optional
+            Replace a file that is there.
+
+        Returns
+        -------
+        path : `pathlib.Path`
+            The file, for `diffsky.generation.read_images`.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file, and neither ``resume`` nor ``overwrite`` is asked for.
+        OSError
+            If there is no room; what was drawn before stays readable.
+        NotFittedError
+            Before ``fit`` or ``load``.
+        ValueError
+            As for `sample`, or if the file is of another kind or another run.
+        """
+        file = image_file(path)
+        run = self._plan(n, label, peak_flux, guidance, seed, extrapolate)
+        about = {"run": {**run.meta, "n": int(n)}, "image": self.description_["image"]}
+        first = file.prepare(about, run.values, resume=resume, overwrite=overwrite)
+        for cube in self._batches(run, progress, first=first):
+            file.write(first, cube.data)
+            first += len(cube.data)
+        return file.path
 
     def distill(self, pairs, **options):
         """Train the weights further until a sample takes one to four network calls.
@@ -338,28 +380,19 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         if size % stride:
             raise ValueError(f"images have {size} pixels a side; expected a multiple of {stride}")
 
-    def _batches(self, context, values, strength, plan, meta, progress):
-        size = self.description_["image"]["size"]
-        calls = 1 if strength == 0 else 2
-        batches = draw_batches(
-            lambda numbers: guide(self.denoiser_, context[numbers.start : numbers.stop], strength),
-            (1, size, size),
-            n_samples=len(context),
-            seed=meta["seed"],
-            sampling=plan,
-            backend=self._ready(),
-            bytes_per_sample=calls * size**2 * self.denoiser_.network.memory_per_pixel(),
-            progress=progress,
-        )
-        first = 0
-        for batch in batches:
-            yield make_cube(
-                batch[:, 0].numpy(),
-                values[first : first + len(batch)],
-                self.description_["image"],
-                meta,
-            )
-            first += len(batch)
+    def _plan(self, n, label, peak_flux, guidance, seed, extrapolate):
+        seed = self._check_run(n, seed, name="n")
+        asked = {"label": label, "peak_flux": peak_flux, "extrapolate": extrapolate}
+        asked |= {"guidance": guidance, "seed": seed}
+        run = plan_run(self.condition_, self.description_, self.sampling_plan(), n, **asked)
+        guide(self.denoiser_, run.context, run.meta["guidance"])  # refuses a strength that is none
+        if run.meta["guidance"] and self._distilled():
+            raise ValueError(f"guidance is {guidance} for distilled weights; expected 0")
+        return run
+
+    def _batches(self, run, progress, first=0):
+        image, backend = self.description_["image"], self._ready()
+        return draw_run(self.denoiser_, run, backend, image, first=first, progress=progress)
 
 
 def _shown(condition):
