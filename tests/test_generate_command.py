@@ -101,5 +101,5 @@ def test_picture_that_is_there_stays(folder, tmp_path):
 def test_weights_of_another_estimator(folder):
     with pytest.raises(WeightsError, match="without condition, guidance, image.*none of a Radio"):
         RadioGalaxyGenerator.from_pretrained("alma-band6")
-    with pytest.raises(WeightsError, match="none of a DiffusionDeconvolver: .scale."):
+    with pytest.raises(WeightsError, match="none of a DiffusionDeconvolver: "):
         DiffusionDeconvolver.load(folder / "classes")

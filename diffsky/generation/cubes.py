@@ -55,11 +55,12 @@ def make_cube(scaled, values, about, meta):
     Parameters
     ----------
     scaled : `numpy.ndarray`
-        Shape (n, ny, ny), -1 to 1.
+        Shape (n, ny, ny), as from `diffsky.generation.scale_images`.
     values : list of str or `~astropy.units.Quantity`
         Class or peak flux density of each.
     about : dict
-        As from `describe_images`.
+        As from `describe_images`, and ``scale``, what the images were scaled by, if it is not the
+        default.
     meta : dict
         What else ``meta`` shall hold.
 
@@ -78,7 +79,7 @@ def make_cube(scaled, values, about, meta):
     if "beam" in about:
         major, minor, pa = about["beam"]
         meta["beam"] = make_beam((major * u.arcsec, minor * u.arcsec, pa * u.deg))
-    return CCDData(unscale_images(scaled, peaks), unit=unit, meta=meta)
+    return CCDData(unscale_images(scaled, peaks, **about.get("scale", {})), unit=unit, meta=meta)
 
 
 def join_cubes(cubes):

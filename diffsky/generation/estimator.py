@@ -153,8 +153,13 @@ class RadioGalaxyGenerator(DiffusionEstimator):
             On Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         preset = get_preset(self.preset)
-        pairs = TrainingImages(images, labels=labels, peak_flux=peak_flux, seed=seed)
-        preset = replace(preset, network={**preset.network, "context": pairs.condition.length})
+        about = {"labels": labels, "peak_flux": peak_flux, "scale": preset.scale}
+        pairs = TrainingImages(images, **about, seed=seed)
+        preset = replace(
+            preset,
+            network={**preset.network, "context": pairs.condition.length},
+            sigma_data=preset.sigma_data or pairs.rms,
+        )
         self._check_size(pairs, preset)
         image = describe_images(pairs.images.shape[-1], pixel_scale, beam)
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -342,7 +347,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         Parameters
         ----------
         pairs : `diffsky.generation.TrainingImages`
-            With ``condition=generator.condition_``.
+            With ``condition=generator.condition_`` and ``scale=generator.preset_.scale``.
         **options : optional
             As for `diffsky.DiffusionDeconvolver.distill`.
 
@@ -365,12 +370,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
     def _check_pairs(self, pairs, preset):
         """Refuse images for other weights than the present ones."""
         self._check_size(pairs, preset)
-        own, other = self.condition_.to_dict(), pairs.condition.to_dict()
-        if own != other:
-            raise ValueError(
-                f"the images have the condition {_shown(other)}, the weights {_shown(own)}; "
-                "expected TrainingImages(..., condition=generator.condition_)"
-            )
+        pairs.check_for(self.condition_, preset.scale)
 
     def _check_size(self, pairs, preset):
         """Refuse images of a size that the network cannot take."""
@@ -391,11 +391,6 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         return run
 
     def _batches(self, run, progress, first=0):
-        image, backend = self.description_["image"], self._ready()
-        return draw_run(self.denoiser_, run, backend, image, first=first, progress=progress)
-
-
-def _shown(condition):
-    """What tells conditions apart, in a few words."""
-    keys = ("classes", "exponent", "mean", "std")
-    return ", ".join(f"{key} {condition[key]}" for key in keys if key in condition)
+        image = {**self.description_["image"], "scale": self.preset_.scale}
+        how = {"first": first, "progress": progress}
+        return draw_run(self.denoiser_, run, self._ready(), image, **how)

@@ -49,6 +49,20 @@ class LabelledImages:
         """
         return {name: self.labels.count(name) for name in FIRST_CLASSES}
 
+    def with_sources(self):
+        """Leave out the images without a pixel above the others.
+
+        The sources of a few images lie outside of their central 80 x 80 pixels.
+
+        Returns
+        -------
+        images : `LabelledImages`
+            Those that have one.
+        """
+        kept = np.flatnonzero(np.ptp(self.images, axis=(1, 2)) > 0)
+        labels, names = ([those[k] for k in kept] for those in (self.labels, self.names))
+        return LabelledImages(self.images[kept], labels, names)
+
 
 def read_first(path, split, *, size=SIZE):
     """Read one split of the FIRST data set.

@@ -15,8 +15,10 @@ class GeneratorPreset:
         Configuration of `diffsky.diffusion.build_network`; ``fit`` adds the length of the context.
     preconditioning : {"edm"}, optional
         What makes a denoiser of the network: see `diffsky.diffusion.build_denoiser`.
-    sigma_data : float, optional
-        Standard deviation of the scaled images. Default 0.5, V24's.
+    sigma_data : float or None, optional
+        Root mean square of the scaled images; None takes that of the training. Default 0.5, V24's.
+    scale : dict, optional
+        ``gamma`` and ``offset`` of `diffsky.generation.scale_images`; by default V24's.
     training : dict
         Keywords of `diffsky.diffusion.train_denoiser`.
     sampling : dict
@@ -26,7 +28,8 @@ class GeneratorPreset:
 
     network: dict
     preconditioning: str = "edm"
-    sigma_data: float = 0.5
+    sigma_data: float | None = 0.5
+    scale: dict = field(default_factory=dict)
     training: dict
     sampling: dict = field(default_factory=dict)
 
@@ -62,22 +65,25 @@ PRESETS = {
         network={
             "type": "unet",
             "in_channels": 1,
-            "channels": (64, 128, 256),
+            "channels": (48, 96, 192),
             "blocks": 1,
             "dropout": 0.1,
         },
+        # Most pixels are background: 0 for the network, and a root of what is faint beside a peak.
+        scale={"gamma": 2.0, "offset": 0.0},
+        sigma_data=None,
         training={
             "steps": 20000,
             "batch_size": 64,
             "learning_rate": 5e-4,
-            "sigma_mean": -1.2,
-            "sigma_std": 1.6,
+            "sigma_mean": -1.8,
+            "sigma_std": 1.3,
         },
         sampling={
             "sampler": "dpmpp-2m",
             "n_steps": 16,
-            "sigma_min": 0.002,
-            "sigma_max": 80.0,
+            "sigma_min": 0.005,
+            "sigma_max": 40.0,
             "rho": 7.0,
         },
     ),

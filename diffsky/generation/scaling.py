@@ -5,16 +5,21 @@ import numpy as np
 __all__ = ["scale_images", "unscale_images"]
 
 
-def scale_images(images):
+def scale_images(images, *, gamma=1.0, offset=-1.0):
     """Scale each image to -1 to 1, and keep its peak.
 
     Negative pixels are set to 0, the range of each image goes to 0 to 1 (V24 eq. 11), and this to
-    -1 to 1.
+    -1 to 1. A root shows faint emission and noise beside a peak, and 0 as offset gives an empty
+    background the value 0.
 
     Parameters
     ----------
     images : `numpy.ndarray`
         Shape (n, ny, nx), finite.
+    gamma : float, optional
+        Root that is taken of the values from 0 to 1, above 0. Default 1, V24's.
+    offset : float, optional
+        Scaled value of the least pixel; that of the largest one is 2 more. Default -1, V24's.
 
     Returns
     -------
@@ -26,9 +31,11 @@ def scale_images(images):
     Raises
     ------
     ValueError
-        If the shape is another, or an image has a pixel that is not finite or none above its
-        least one, which is 0 or more after the clipping.
+        If gamma is not above 0, the shape is another, or an image has a pixel that is not finite
+        or none above its least one, which is 0 or more after the clipping.
     """
+    if not 0 < gamma < np.inf:
+        raise ValueError(f"gamma is {gamma!r}; expected a number above 0")
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 3:
         raise ValueError(f"images have the shape {images.shape}; expected (n, ny, nx)")
@@ -41,26 +48,29 @@ def scale_images(images):
     if flat.any():
         raise ValueError(f"{_some(flat)} are flat; expected a pixel above the others and above 0")
     span = (peaks - low)[:, None, None]
-    return 2 * (clipped - low[:, None, None]) / span - 1, peaks
+    relative = (clipped - low[:, None, None]) / span
+    return (2 * relative ** (1 / gamma) + offset).astype(np.float32), peaks
 
 
-def unscale_images(scaled, peaks=1.0):
+def unscale_images(scaled, peaks=1.0, *, gamma=1.0, offset=-1.0):
     """Undo `scale_images` for images whose least pixel is 0.
 
     Parameters
     ----------
     scaled : `numpy.ndarray`
-        Shape (n, ny, nx): what a network gives. Values beyond -1 and 1 are clamped (V24 section
-        4.3).
+        Shape (n, ny, nx): what a network gives. Values beyond the range of scaled images are
+        clamped (V24 section 4.3).
     peaks : array-like, optional
-        The pixel of value 1 of each image, or of all. Default 1.
+        The largest pixel that an image can have, of each or of all. Default 1.
+    gamma, offset : float, optional
+        As `scale_images` was given.
 
     Returns
     -------
     images : `numpy.ndarray`
         Shape (n, ny, nx), in the unit of the peaks.
     """
-    relative = (np.clip(scaled, -1, 1) + 1) / 2
+    relative = np.clip((scaled - offset) / 2, 0, 1) ** gamma
     return relative * np.reshape(np.asarray(peaks, dtype=relative.dtype), (-1, 1, 1))
 
 

@@ -31,6 +31,8 @@ class TrainingImages:
     condition : `ClassCondition`, `PeakFluxCondition` or None, optional
         That of weights which are trained further, ``generator.condition_``; None takes the classes
         or peaks of these images.
+    scale : dict or None, optional
+        That of the preset of the weights, ``generator.preset_.scale``; None is V24's.
     context_dropout : float, optional
         Share of the images whose context is dropped, 0 to 1. Default 0.1.
     augment : bool, optional
@@ -52,6 +54,7 @@ class TrainingImages:
         labels=None,
         peak_flux=False,
         condition=None,
+        scale=None,
         context_dropout=CONTEXT_DROPOUT,
         augment=True,
         seed=0,
@@ -60,7 +63,8 @@ class TrainingImages:
 
         if not len(images):
             raise ValueError("there are no images to train on; expected one or more")
-        scaled, peaks = scale_images(images)
+        self.scale = dict(scale or {})
+        scaled, peaks = scale_images(images, **self.scale)
         if scaled.shape[1] != scaled.shape[2]:
             raise ValueError(f"images have the shape {scaled.shape}; expected square ones")
         if (labels is None) == (not peak_flux):
@@ -89,6 +93,11 @@ class TrainingImages:
         self._per_group = min(map(len, self._groups))
         self._orders = {}
 
+    @property
+    def rms(self):
+        """float : root mean square of the scaled images."""
+        return float(self.images.square().mean().sqrt())
+
     def __len__(self):
         """Images of a pass."""
         return self._per_group * len(self._groups)
@@ -106,7 +115,7 @@ class TrainingImages:
         Returns
         -------
         target : `torch.Tensor`
-            Shape (n, 1, ny, ny), -1 to 1.
+            Shape (n, 1, ny, ny), scaled.
         context : `torch.Tensor`
             Shape (n, length of the context); NaN where it is dropped.
         """
@@ -138,6 +147,33 @@ class TrainingImages:
             "seed": self.seed,
         }
 
+    def check_for(self, condition, scale):
+        """Refuse images that weights of another condition or scale cannot be trained on.
+
+        Parameters
+        ----------
+        condition : `ClassCondition` or `PeakFluxCondition`
+            That of the weights.
+        scale : dict
+            That of their preset.
+
+        Raises
+        ------
+        ValueError
+            If one is another than that of the images.
+        """
+        own, other = self.condition.to_dict(), condition.to_dict()
+        if own != other:
+            raise ValueError(
+                f"the images have the condition {_shown(own)}, the weights {_shown(other)}; "
+                "expected TrainingImages(..., condition=generator.condition_)"
+            )
+        if self.scale != scale:
+            raise ValueError(
+                f"the images have the scale {self.scale}, the weights {scale}; expected "
+                "TrainingImages(..., scale=generator.preset_.scale)"
+            )
+
     def _member(self, number):
         """Which image a number is."""
         epoch, place = divmod(int(number), len(self))
@@ -161,3 +197,9 @@ def _turn(image, turn):
     if turn >= 4:
         image = image.flip(-1)
     return torch.rot90(image, turn % 4)
+
+
+def _shown(condition):
+    """What tells conditions apart, in a few words."""
+    keys = ("classes", "exponent", "mean", "std")
+    return ", ".join(f"{key} {condition[key]}" for key in keys if key in condition)

@@ -38,6 +38,17 @@ def test_split(tmp_path):
     assert read_first(path, "test", size=8).labels == ["FRII"]
 
 
+def test_images_without_a_source(tmp_path):
+    images = np.zeros((3, 20, 20))
+    images[[0, 2], 10, 10] = 255
+    images[1, 0, 0] = 255
+    path = write(tmp_path / "data.h5", images=images, splits=("train",) * 3)
+    kept = read_first(path, "train", size=8).with_sources()
+    assert kept.names == ["data_0", "data_10"]
+    assert kept.labels == ["FRI", "Bent"]
+    assert (kept.images.max(axis=(1, 2)) == 1).all()
+
+
 def test_centre_is_kept(tmp_path):
     image = np.zeros((3, 20, 20))
     image[:, 10, 10] = 255

@@ -1,4 +1,4 @@
-"""Scaling of images to -1 to 1 and back."""
+"""Scaling of images and back."""
 
 import numpy as np
 import pytest
@@ -23,18 +23,24 @@ def test_a_floor_is_taken_out():
     assert peaks == 5
 
 
+def test_root():
+    scaled, _ = scale_images(np.array([[[-3.0, 0.25], [1.0, 4.0]]]), gamma=2, offset=0)
+    assert scaled.tolist() == [[[0, 0.5], [1, 2]]]
+
+
 @given(
     arrays(np.float32, (2, 3, 3), elements=st.floats(-1, 1, width=32)),
     st.floats(2**-16, 2**10, width=32),
+    st.sampled_from([{}, {"gamma": 2.0, "offset": 0.0}, {"gamma": 3.0}]),
 )
-def test_round_trip(images, unit):
+def test_round_trip(images, unit, scale):
     images = np.concatenate([images, images[:1]])
     images[:, 0, 0], images[:, 1, 1] = -0.5, 1.0
-    scaled, peaks = scale_images(unit * images)
-    assert scaled.min() == -1
-    assert scaled.max() == 1
+    scaled, peaks = scale_images(unit * images, **scale)
+    assert scaled.min() == scale.get("offset", -1)
+    assert scaled.max() == scaled.min() + 2
     known = np.clip(unit * images, 0, None)
-    np.testing.assert_allclose(unscale_images(scaled, peaks), known, atol=1e-6 * unit)
+    np.testing.assert_allclose(unscale_images(scaled, peaks, **scale), known, atol=1e-6 * unit)
 
 
 def test_what_a_network_oversteps_is_clamped():
@@ -53,3 +59,9 @@ def test_what_a_network_oversteps_is_clamped():
 def test_bad_images(images, message):
     with pytest.raises(ValueError, match=message):
         scale_images(images)
+
+
+@pytest.mark.parametrize("gamma", [0, -1, float("nan"), float("inf")])
+def test_bad_gamma(gamma):
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        scale_images(np.eye(3)[None], gamma=gamma)

@@ -1,0 +1,56 @@
+"""Train a generator of radio galaxies by their class, on the FIRST data set (V24 section 3.2).
+
+The file is galaxy_data_h5.h5 of Griese et al. (2023), or a zip file that holds it; its images have
+1.8 arcsec pixels and are relative to their peaks. The training split alone is used. The run folder
+holds checkpoints and the log; the same command continues a run that was interrupted.
+
+    python examples/train_first.py run-first galaxy_data_h5.zip
+"""
+
+from pathlib import Path
+
+import astropy.units as u
+import click
+from radio_beam import Beam
+
+from diffsky.generation import read_first
+
+PIXEL, BEAM = 1.8 * u.arcsec, Beam(5.4 * u.arcsec)  # VLA FIRST
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(exists=True, dir_okay=False))
+@click.option("--preset", default="compact", show_default=True)
+@click.option("--steps", default=None, type=int, help="The preset's if not given.")
+@click.option("--batch-size", default=None, type=int, help="The preset's if not given.")
+@click.option("--learning-rate", default=None, type=float, help="The preset's if not given.")
+@click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
+def main(folder, data, preset, steps, batch_size, learning_rate, device):
+    """Train on DATA in FOLDER and save the weights to FOLDER/first."""
+    from diffsky import RadioGalaxyGenerator
+
+    everything = read_first(data, "train")
+    train = everything.with_sources()
+    click.echo(
+        f"{len(train)} images; {len(everything) - len(train)} have no source and are left out"
+    )
+    generator = RadioGalaxyGenerator(preset, device=device)
+    generator.fit(
+        train.images,
+        labels=train.labels,
+        pixel_scale=PIXEL,
+        beam=BEAM,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        checkpoint_dir=folder / "checkpoints",
+        resume=True,
+        seed=1,
+    )
+    generator.save(folder / "first", name="first", half=True, overwrite=True)
+    click.echo(f"saved {folder / 'first'}")
+
+
+if __name__ == "__main__":
+    main()
