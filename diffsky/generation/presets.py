@@ -1,6 +1,6 @@
 """Named choices of network, training and sampler for a generator."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 __all__ = ["PRESETS", "GeneratorPreset", "get_preset"]
 
@@ -60,6 +60,28 @@ class GeneratorPreset:
         return cls(**description)
 
 
+# V24 figures 6 and 7, tables 3 and 4, section 4.3; the published configuration has 2e5 steps.
+_VICANEK = GeneratorPreset(
+    network={"type": "vicanek", "in_channels": 1, "dropout": 0.1},
+    training={
+        "steps": 200000,
+        "batch_size": 256,
+        "learning_rate": 2e-5,
+        "sigma_mean": -2.5,
+        "sigma_std": 1.8,
+        "ema_decay": 0.9999,
+    },
+    sampling={
+        "sampler": "heun",
+        "n_steps": 25,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "rho": 7.0,
+    },
+)
+# In brackets in V24 table 4; no moving average.
+_VICANEK_FIRST = {"steps": 40000, "batch_size": 128, "ema_decay": 0.0}
+
 PRESETS = {
     "compact": GeneratorPreset(
         network={
@@ -87,25 +109,8 @@ PRESETS = {
             "rho": 7.0,
         },
     ),
-    # V24 figures 6 and 7, tables 3 and 4, section 4.3; the published configuration has 2e5 steps.
-    "vicanek2024": GeneratorPreset(
-        network={"type": "vicanek", "in_channels": 1, "dropout": 0.1},
-        training={
-            "steps": 200000,
-            "batch_size": 256,
-            "learning_rate": 2e-5,
-            "sigma_mean": -2.5,
-            "sigma_std": 1.8,
-            "ema_decay": 0.9999,
-        },
-        sampling={
-            "sampler": "heun",
-            "n_steps": 25,
-            "sigma_min": 0.002,
-            "sigma_max": 80.0,
-            "rho": 7.0,
-        },
-    ),
+    "vicanek2024": _VICANEK,
+    "vicanek2024-first": replace(_VICANEK, training={**_VICANEK.training, **_VICANEK_FIRST}),
 }
 
 
@@ -115,8 +120,8 @@ def get_preset(preset):
     Parameters
     ----------
     preset : str or `GeneratorPreset`
-        One of the keys of ``PRESETS``: ``"compact"`` or ``"vicanek2024"``. A `GeneratorPreset` is
-        returned as it is.
+        One of the keys of ``PRESETS``: ``"compact"``, ``"vicanek2024"`` (V24's LOFAR model) or
+        ``"vicanek2024-first"`` (their FIRST model). A `GeneratorPreset` is returned as it is.
 
     Returns
     -------

@@ -1,5 +1,7 @@
 """RadioGalaxyGenerator from images to images, with a tiny network."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -156,7 +158,21 @@ def test_deviation_of_the_images_is_that_of_the_training(of_classes):
     scaled, _ = scale_images(make_images(), **of_classes.preset_.scale)
     assert of_classes.preset_.sigma_data == pytest.approx(np.sqrt((scaled**2).mean()), rel=1e-5)
     assert of_classes.denoiser_.sigma_data == of_classes.preset_.sigma_data
-    assert make_small(PRESETS["vicanek2024"]).preset.sigma_data == 0.5
+    assert PRESETS["vicanek2024"].sigma_data == 0.5
+
+
+def test_training_without_moving_average_ends_with_the_last_weights(tmp_path):
+    """As that of V24 on FIRST."""
+    preset = make_small().preset
+    preset = replace(preset, training={**preset.training, "ema_decay": 0.0})
+    generator = make_small(preset).fit(
+        make_images(), labels=LABELS * 6, **PLAN, checkpoint_dir=tmp_path
+    )
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["current_model_state"]
+    for name, value in generator.denoiser_.network.state_dict().items():
+        torch.testing.assert_close(value, last[f"denoiser.network.{name}"])
+    assert PRESETS["vicanek2024-first"].training["ema_decay"] == 0
+    assert PRESETS["vicanek2024-first"].network == PRESETS["vicanek2024"].network
 
 
 def test_copy_keeps_the_beam(of_classes):
