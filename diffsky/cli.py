@@ -24,6 +24,7 @@ from diffsky._evaluate_command import (
     write_evaluation,
 )
 from diffsky._generate_command import generate
+from diffsky._lotss_command import lotss
 from diffsky._simulate_command import draw_pairs, make_setup, setup_options
 
 __all__ = ["main"]
@@ -300,6 +301,7 @@ def _evaluate(
 
 
 main.add_command(generate)
+main.add_command(lotss)
 
 
 def _observe_and_predict(seed, n_samples, weights, step):

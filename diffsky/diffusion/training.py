@@ -8,13 +8,13 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from diffsky.diffusion._training_callbacks import Average, Checkpoints, StopBetweenSteps
+from diffsky.diffusion._training_checks import check_integers, check_plan, find_checkpoint
 from diffsky.diffusion._training_module import TrainingModule
 from diffsky.diffusion._training_processes import check_processes, trainer_options
 from diffsky.diffusion.ddpm import draw_ddpm_sigmas
@@ -194,12 +194,12 @@ def train_denoiser(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM in any process, after a checkpoint was written.
     """
-    _check_integers(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
-    _check_integers(0, seed=seed)
-    _check_plan(learning_rate, resume, checkpoint_dir)
+    check_integers(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
+    check_integers(0, seed=seed)
+    check_plan(learning_rate, resume, checkpoint_dir)
     check_processes(devices, num_nodes, strategy, device=backend.device, batch_size=batch_size)
     levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
-    checkpoint = _find_checkpoint(checkpoint_dir, resume)
+    checkpoint = find_checkpoint(checkpoint_dir, resume)
     check_start(checkpoint_dir, start)
     module = TrainingModule(
         denoiser,
@@ -290,27 +290,3 @@ def _choose_levels(name, mean, std):
     if name != "ddpm":
         raise ValueError(f"noise_levels is {name!r}; expected log-normal or ddpm")
     return draw_ddpm_sigmas
-
-
-def _check_integers(least=1, **values):
-    for name, value in values.items():
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value}; expected {least} or more, an integer")
-
-
-def _check_plan(learning_rate, resume, checkpoint_dir):
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
-    if resume and checkpoint_dir is None:
-        raise ValueError("resume=True needs checkpoint_dir=, the folder of the run to continue")
-
-
-def _find_checkpoint(checkpoint_dir, resume):
-    if checkpoint_dir is None:
-        return None
-    path = Path(checkpoint_dir) / "last.ckpt"
-    if path.exists() and not resume:
-        raise FileExistsError(
-            f"{path} exists; pass resume=True to continue that run, or another checkpoint_dir"
-        )
-    return str(path) if path.exists() else None

@@ -60,8 +60,8 @@ def save_weights(folder, network, description, *, half=False, overwrite=False):
     text = json.dumps(about, indent=2, default=_plain) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     # The description names the tensors by their checksum: replacing it is the one step that counts.
-    _replace(folder / _tensors_name(checksum), content)
-    _replace(folder / DESCRIPTION, text.encode())
+    replace_file(folder / _tensors_name(checksum), content)
+    replace_file(folder / DESCRIPTION, text.encode())
     for path in folder.glob(_tensors_name("*")):
         if path.name != _tensors_name(checksum):
             path.unlink()
@@ -227,7 +227,7 @@ def _plain(value):
     raise TypeError(f"the description of the weights holds {value!r}; expected plain JSON")
 
 
-def _replace(path, content):
+def replace_file(path, content):
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
         with os.fdopen(handle, "wb") as file:

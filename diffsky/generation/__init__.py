@@ -5,6 +5,7 @@ from diffsky._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "classifier": ["MorphologyClassifier", "accuracy", "confusion", "recall"],
         "conditioning": ["ClassCondition", "PeakFluxCondition", "condition_from_dict"],
         "cutout_store": ["CutoutStore"],
         "cutouts": ["Cutouts", "cut_mosaic", "join_cutouts"],
@@ -12,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "gallery": ["plot_gallery"],
         "image_files": ["read_images"],
         "first": ["FIRST_CLASSES", "LabelledImages", "read_first"],
+        "lotss": ["CATALOG_SERVICE", "MOSAIC_SERVICE", "fetch_lotss", "find_lotss_mosaics"],
         "presets": ["PRESETS", "GeneratorPreset", "get_preset"],
         "scaling": ["scale_images", "unscale_images"],
         "selection": ["CutoutSelection", "select_cutouts", "source_signal"],
