@@ -2,11 +2,8 @@
 
 from dataclasses import replace
 
-import torch
-
 from diffsky.diffusion.estimator import DiffusionEstimator
 from diffsky.diffusion.guidance import guide
-from diffsky.diffusion.networks import build_network
 from diffsky.generation.conditioning import condition_from_dict
 from diffsky.generation.cubes import describe_images, join_cubes
 from diffsky.generation.image_files import image_file
@@ -99,6 +96,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         resume=False,
         seed=0,
         progress=None,
+        warm_start=False,
         devices=1,
         num_nodes=1,
         strategy="auto",
@@ -132,6 +130,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
             Of the first weights, the order of the images, their turns, and the noise of training.
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
+        warm_start : bool, optional
+            Go on from the present weights, with their preset and condition.
         devices, num_nodes : int, optional
             Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM.
         strategy : {"auto", "ddp"}, optional
@@ -144,29 +144,38 @@ class RadioGalaxyGenerator(DiffusionEstimator):
 
         Raises
         ------
+        NotFittedError
+            If ``warm_start`` is True and there are no weights.
         ValueError
             If the images cannot be scaled or are not as many as the labels, there are neither
-            labels nor ``peak_flux``, or a number is out of range.
+            labels nor ``peak_flux``, the present weights know no such label or peak, a number is
+            out of range, or the run in ``checkpoint_dir`` started from other weights.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt
             On Ctrl-C or SIGTERM, after a checkpoint was written.
         """
-        preset = get_preset(self.preset)
-        about = {"labels": labels, "peak_flux": peak_flux, "scale": preset.scale}
-        pairs = TrainingImages(images, **about, seed=seed)
-        preset = replace(
-            preset,
-            network={**preset.network, "context": pairs.condition.length},
-            sigma_data=preset.sigma_data or pairs.rms,
+        preset = self._fitted().preset_ if warm_start else get_preset(self.preset)
+        pairs = TrainingImages(
+            images,
+            labels=labels,
+            peak_flux=peak_flux,
+            condition=self.condition_ if warm_start else None,
+            scale=preset.scale,
+            seed=seed,
         )
-        self._check_size(pairs, preset)
+        if not warm_start:
+            network = {**preset.network, "context": pairs.condition.length}
+            sigma_data = preset.sigma_data or pairs.rms
+            preset = replace(preset, network=network, sigma_data=sigma_data)
+        pairs.check_size(preset.network)
         image = describe_images(pairs.images.shape[-1], pixel_scale, beam)
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         self._train(
             preset,
             pairs,
             {name: value for name, value in given.items() if value is not None},
+            warm_start=warm_start,
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -369,16 +378,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
 
     def _check_pairs(self, pairs, preset):
         """Refuse images for other weights than the present ones."""
-        self._check_size(pairs, preset)
+        pairs.check_size(preset.network)
         pairs.check_for(self.condition_, preset.scale)
-
-    def _check_size(self, pairs, preset):
-        """Refuse images of a size that the network cannot take."""
-        with torch.device("meta"):
-            stride = build_network(preset.network).stride
-        size = pairs.images.shape[-1]
-        if size % stride:
-            raise ValueError(f"images have {size} pixels a side; expected a multiple of {stride}")
 
     def _plan(self, n, label, peak_flux, guidance, seed, extrapolate):
         seed = self._check_run(n, seed, name="n")

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from diffsky.backend import sample_generator
+from diffsky.diffusion.networks import build_network
 from diffsky.generation.conditioning import ClassCondition, PeakFluxCondition
 from diffsky.generation.scaling import scale_images
 
@@ -146,6 +147,25 @@ class TrainingImages:
             "augment": self.augment,
             "seed": self.seed,
         }
+
+    def check_size(self, network):
+        """Refuse images of a size that a network cannot take.
+
+        Parameters
+        ----------
+        network : dict
+            Configuration for `diffsky.diffusion.build_network`.
+
+        Raises
+        ------
+        ValueError
+            If a side is no multiple of its stride.
+        """
+        with torch.device("meta"):
+            stride = build_network(network).stride
+        size = self.images.shape[-1]
+        if size % stride:
+            raise ValueError(f"images have {size} pixels a side; expected a multiple of {stride}")
 
     def check_for(self, condition, scale):
         """Refuse images that weights of another condition or scale cannot be trained on.

@@ -121,6 +121,24 @@ def test_resumed_training_ends_where_the_whole_one_ends(tmp_path):
         torch.testing.assert_close(a, b)
 
 
+def test_warm_start_goes_on_from_the_weights(tmp_path):
+    generator = fit_classes(checkpoint_dir=tmp_path / "a")
+    before = [value.clone() for value in generator._network().parameters()]
+    about = {"labels": ["wide"] * 12, "seed": 1, "steps": 1, "learning_rate": 1e-12}
+    generator.fit(make_images(), **about, warm_start=True)
+    for old, new in zip(before, generator._network().parameters(), strict=True):
+        torch.testing.assert_close(old, new)
+    assert generator.condition_.classes == LABELS
+    assert generator.description_["training"]["started_from"]["steps"] == 6
+    with pytest.raises(ValueError, match="label is edge; expected one of round, wide"):
+        generator.fit(make_images(), **{**about, "labels": ["edge"] * 12}, warm_start=True)
+    run = {"checkpoint_dir": tmp_path / "a", "resume": True}
+    with pytest.raises(ValueError, match="started from random weights; this one would start from"):
+        generator.fit(make_images(), **about, **run, warm_start=True)
+    with pytest.raises(NotFittedError):
+        make_small().fit(make_images(), **about, warm_start=True)
+
+
 def test_distilled_weights_know_their_condition():
     generator = fit_classes()
     labels = ["round", "wide"] * 6
