@@ -72,18 +72,19 @@ def median_time(function, repeats, device):
     return float(np.median(times[1:]))
 
 
-def time_call(name, network, backend, batch, repeats):
-    """Seconds of one call for one image at 128 x 128, scaled to D24's cost exactly."""
+def time_call(name, network, backend, batch, repeats, *, shape=(2, 128, 128), cost=GIGAFLOP):
+    """Seconds of one call for one image, scaled to a cost in GFLOP that is known exactly."""
     network = backend.prepare(network)
-    image = torch.randn(batch, 2, 128, 128, device=backend.device)
+    image = torch.randn(batch, *shape, device=backend.device)
     level = torch.ones(batch, device=backend.device)
     with torch.inference_mode(), backend.autocast():
         with FlopCounterMode(display=False) as counter:
             network(image[:1], level[:1])
         seconds = median_time(lambda: network(image, level), repeats, backend.device) / batch
-    cost = counter.get_total_flops() / 1e9
-    print(f"{name}: {cost:.1f} GFLOP a call at 128 x 128, {seconds:.3f} s an image")
-    return seconds * GIGAFLOP / cost
+    counted = counter.get_total_flops() / 1e9
+    size = " x ".join(map(str, shape[1:]))
+    print(f"{name}: {counted:.1f} GFLOP a call at {size}, {seconds:.3f} s an image")
+    return seconds * cost / counted
 
 
 @click.command()

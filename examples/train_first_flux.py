@@ -1,10 +1,9 @@
 """Train a generator of radio galaxies by their peak flux density, on cutouts of VLA FIRST.
 
-The file has a cube CUTOUTS in Jy/beam with CDELT2 in degrees, as that of the cutouts around the
-sources of MiraBest (Porter & Scaife 2023), each about its source. They are brought to 80 x 80
-pixels of 1.5 arcsec and go through the selection of V24 section 3.1. Every tenth one is put aside
-for validation. The run folder holds checkpoints and the log; the same command continues a run that
-was interrupted.
+The file is one for `diffsky.generation.read_cutout_cube`, with the cutouts around the sources of
+MiraBest (Porter & Scaife 2023). They are brought to 80 x 80 pixels of 1.5 arcsec and go through the
+selection of V24 section 3.1. Every tenth one is put aside for validation. The run folder holds
+checkpoints and the log; the same command continues a run that was interrupted.
 
     python examples/train_first_flux.py run-first-flux cutouts.fits
 """
@@ -13,34 +12,11 @@ from pathlib import Path
 
 import astropy.units as u
 import click
-import numpy as np
-from astropy.io import fits
 from radio_beam import Beam
-from scipy.ndimage import map_coordinates
 
-from diffsky.generation import select_cutouts
+from diffsky.generation import read_cutout_cube
 
-SIZE, PIXEL, BEAM = 80, 1.5 * u.arcsec, Beam(5.4 * u.arcsec)
-VALIDATION = 10  # one image of so many
-
-
-def read_cutouts(path):
-    """Images in Jy/beam of 1.5 arcsec pixels that pass the selection, and what it removed."""
-    with fits.open(path) as file:
-        images = np.asarray(file["CUTOUTS"].data, dtype=float)
-        ratio = PIXEL.to_value(u.deg) / abs(file["CUTOUTS"].header["CDELT2"])
-    # Surface brightness is interpolated: a pixel holds Jy/beam, and the beam stays.
-    places = (images.shape[-1] - 1) / 2 + (np.arange(SIZE) - (SIZE - 1) / 2) * ratio
-    grid = np.meshgrid(places, places, indexing="ij")
-    images = np.array([map_coordinates(one, grid, order=3) for one in images], dtype=np.float32)
-    found = select_cutouts(images)
-    return images[found.kept], found.to_table()
-
-
-def split(images):
-    """Images for training, and those for validation."""
-    aside = np.arange(len(images)) % VALIDATION == 0
-    return images[~aside], images[aside]
+PIXEL, BEAM = 1.5 * u.arcsec, Beam(5.4 * u.arcsec)
 
 
 @click.command()
@@ -55,11 +31,11 @@ def main(folder, data, preset, steps, batch_size, learning_rate, device):
     """Train on DATA in FOLDER and save the weights to FOLDER/first-flux."""
     from diffsky import RadioGalaxyGenerator
 
-    images, removed = read_cutouts(data)
-    click.echo("\n".join(removed.pformat()))
+    images, selection = read_cutout_cube(data, "train", pixel=PIXEL)
+    click.echo("\n".join(selection.to_table().pformat()))
     generator = RadioGalaxyGenerator(preset, device=device)
     generator.fit(
-        split(images)[0],
+        images,
         peak_flux=True,
         pixel_scale=PIXEL,
         beam=BEAM,

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "classifier": ["MorphologyClassifier", "accuracy", "confusion", "recall"],
         "conditioning": ["ClassCondition", "PeakFluxCondition", "condition_from_dict"],
+        "cutout_cube": ["read_cutout_cube"],
         "cutout_store": ["CutoutStore"],
         "cutouts": ["Cutouts", "cut_mosaic", "join_cutouts"],
         "estimator": ["RadioGalaxyGenerator"],

@@ -1,0 +1,229 @@
+"""How good generated radio galaxies are: their class, statistics, memory and speed (V24 sect. 5).
+
+    python benchmarks/generator.py FIRST CUTOUTS --store RESULTS
+
+FIRST is galaxy_data_h5.zip of Griese et al. (2023), CUTOUTS the survey cutouts in Jy/beam that
+`diffsky.generation.read_cutout_cube` reads. Generated images and classifiers are kept in the store,
+so the same command goes on where it was interrupted. Real test images are looked at by the
+classifiers alone; distributions are compared with the validation images, which no training of a
+generator saw. Errors of accuracies are binomial.
+"""
+
+import json
+from pathlib import Path
+
+import astropy.units as u
+import click
+import numpy as np
+from generated_sets import (
+    balanced,
+    draw_classes,
+    draw_fluxes,
+    of_class,
+    real_classes,
+    real_fluxes,
+    trained_classifier,
+    with_sources,
+)
+from speed import median_time, time_call
+from targets import Targets
+
+from diffsky import RadioGalaxyGenerator
+from diffsky.backend import select_backend
+from diffsky.diffusion import build_network
+from diffsky.evaluation import (
+    compare_distributions,
+    diversity,
+    image_statistics,
+    memorised_share,
+    residual_flux_relation,
+    source_models,
+)
+from diffsky.generation import FIRST_CLASSES, PRESETS, accuracy, confusion, recall
+
+GUIDANCE = (0.1, 0.2, 0.5, 0.75, 1.0, 1.5)
+V24_CALLS, V24_GIGAFLOP = 98, 83.2  # Heun in 25 steps with guidance
+MARGIN = 0.03  # of KS distances
+N_DIVERSE, N_TIMED = 200, 64
+BEAM, PIXEL = 5.4 * u.arcsec, 1.5 * u.arcsec
+
+
+def check_accuracy(name, true, predicted, targets, low=None):
+    """Accuracy with its binomial error, and what each class is taken for."""
+    counts = confusion(true, predicted, FIRST_CLASSES)
+    share = accuracy(counts)
+    error = np.sqrt(share * (1 - share) / len(true))
+    targets.check_number(f"accuracy, {name} ({len(true)})", share, error, low)
+    return counts
+
+
+def print_confusion(counts):
+    """What the images of each class are taken for."""
+    print("  " + " " * 10 + "".join(f"{name:>9}" for name in FIRST_CLASSES) + "   recall")
+    for name, row, share in zip(FIRST_CLASSES, counts, recall(counts), strict=True):
+        print(f"  {name:<10}" + "".join(f"{count:>9}" for count in row) + f"{share:>9.3f}")
+
+
+def check_classes(real, weights, store, n, epochs, device, targets):
+    """Class-conditioned images before a classifier that knows real ones (V24 figs. 18 and 19)."""
+    train, test = real["train"], real["test"]
+    options = {"epochs": epochs, "device": device}
+    classifier = trained_classifier(
+        store / "classifier", train.images, train.labels, real["valid"], **options
+    )
+    counts = check_accuracy(
+        "real test images", test.labels, classifier.predict(test.images), targets, 0.815
+    )
+    print_confusion(counts)
+    best, best_counts = None, np.zeros((4, 4))
+    for guidance in GUIDANCE:
+        images, labels = draw_classes(weights, n, store, guidance=guidance, device=device)
+        images, labels, n_flat = with_sources(images, labels)
+        predicted = classifier.predict(images)
+        counts = check_accuracy(f"generated, guidance {guidance:g}", labels, predicted, targets)
+        print(f"    without a source {n_flat}, least recall {recall(counts).min():.3f}")
+        if accuracy(counts) > accuracy(best_counts):
+            best, best_counts = guidance, counts
+    print(f"\n  best guidance {best:g}")
+    images, labels = draw_classes(weights, n, store, guidance=best, device=device)
+    images, labels, _ = with_sources(images, labels)
+    check_accuracy("generated, best guidance", labels, classifier.predict(images), targets, 0.834)
+    print_confusion(best_counts)
+    targets.check_number("least recall", recall(best_counts).min(), 0.0, 0.7)
+    check_diversity(real["train"], images, labels, targets)
+    learned = trained_classifier(store / "learned", images, labels, real["valid"], **options)
+    predicted = learned.predict(test.images)
+    counts = check_accuracy(
+        "trained on generated, real test", test.labels, predicted, targets, 0.70
+    )
+    print_confusion(counts)
+    return images, labels
+
+
+def check_diversity(train, images, labels, targets):
+    """Mean distance within a class, over that of real images."""
+    for label in FIRST_CLASSES:
+        own = images[np.array(labels) == label]
+        parts = [of_class(train, label), own]
+        (real, real_error), (made, error) = (
+            diversity(part, n_images=min(N_DIVERSE, len(part))) for part in parts
+        )
+        total = made / real * np.hypot(error / made, real_error / real)
+        targets.check_number(f"diversity of {label} over real", made / real, total, 0.9)
+
+
+def check_distributions(reference, sets, targets, name):
+    """KS distances to the validation images; sets are of training images and generated ones."""
+    for which, values in sets.items():
+        table = compare_distributions(reference, values).table
+        for row in table:
+            high = row["ks_limit"] + MARGIN if which == "generated" else None
+            label = f"{name}: KS of {row['name']}, {which}"
+            targets.check_number(label, row["ks"], row["ks_limit"] / 1.358 * 0.26, high=high)
+
+
+def statistics(images, peaks=None):
+    """Mean and standard deviation of scaled images."""
+    known = image_statistics(images, peaks=peaks)
+    return {"mean": known.mean, "standard deviation": known.std}
+
+
+def check_memory(generated, validation, training, targets, name):
+    """Share of images that are too near to one of the training."""
+    found = memorised_share(generated, validation, training)
+    error = (found.upper - found.lower) / 2
+    targets.check_number(f"{name}: memorised share", found.share, error, high=0.03)
+    print(f"    by chance {found.chance_lower:.3f} to {found.chance_upper:.3f}")
+
+
+def check_fluxes(parts, weights, store, n, device, targets):
+    """Statistics of the images of given peaks, and their noise beside these."""
+    cube = draw_fluxes(weights, n, store, device=device)
+    asked = cube.meta["peak_flux"].to_value(u.Jy / u.beam)
+    images = dict(zip(("training", "validation"), parts, strict=True))
+    values, relations = {}, {}
+    for name, these in (*images.items(), ("generated", cube.data)):
+        peaks = asked if name == "generated" else these.max(axis=(1, 2))
+        kept = these.max(axis=(1, 2)) > 0
+        these, peaks = these[kept], peaks[kept]
+        models = source_models(these, beam=BEAM, pixel_scale=PIXEL, store=store / "models")
+        print(f"  {name}: {models.counts}, flat {int((~kept).sum())}")
+        table = models.table
+        values[name] = statistics(these, peaks) | {
+            "model flux over peak": np.asarray(table["model_flux"]) / peaks,
+            "A_50%": np.asarray(table["area_50"]),
+        }
+        residual = np.asarray(table["residual"]) / peaks
+        relations[name] = {
+            "positive residual": residual_flux_relation(peaks, residual),
+            "background rms": residual_flux_relation(peaks, np.asarray(table["rms"]) / peaks),
+        }
+    reference = values.pop("validation")
+    check_distributions(reference, values, targets, "first-flux")
+    for quantity in ("positive residual", "background rms"):
+        real, made = (relations[which][quantity] for which in ("training", "generated"))
+        for key in ("spearman", "slope"):
+            a, b = getattr(made, key), getattr(real, key)
+            error = np.hypot(
+                getattr(made, f"{key}_err") / b, getattr(real, f"{key}_err") * a / b**2
+            )
+            targets.check_number(f"{quantity}: {key} over real ({b:.3f})", a / b, error, 0.9, 1.1)
+    check_memory(
+        cube.data[cube.data.max(axis=(1, 2)) > 0]
+        / asked[cube.data.max(axis=(1, 2)) > 0, None, None],
+        *(part / part.max(axis=(1, 2), keepdims=True) for part in reversed(parts)),
+        targets,
+        "first-flux",
+    )
+
+
+def check_speed(weights, device, targets):
+    """Images a second over those of V24's work."""
+    backend = select_backend(device)
+    network = build_network({**PRESETS["vicanek2024"].network, "context": 1}).eval()
+    batch = 4 if backend.device.type == "cpu" else 256
+    call = time_call(
+        "V24's network", network, backend, batch, 3, shape=(1, 80, 80), cost=V24_GIGAFLOP
+    )
+    generator = RadioGalaxyGenerator.from_pretrained(weights, device=device)
+    n = N_TIMED if backend.device.type == "cpu" else 16 * N_TIMED
+    seconds = median_time(lambda: generator.sample(n, seed=1), 1, backend.device) / n
+    print(
+        f"  {backend.device.type}: {1 / seconds:.2f} images a second, V24's work "
+        f"{1 / (V24_CALLS * call):.4f}"
+    )
+    targets.check_number("times faster than V24's work", V24_CALLS * call / seconds, 0.0, 30)
+
+
+@click.command()
+@click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("cutouts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), default="generated", show_default=True)
+@click.option("--weights", default="first", show_default=True, help="Of classes.")
+@click.option("--flux-weights", default="first-flux", show_default=True)
+@click.option("--n", default=500, show_default=True, help="Images of each class.")
+@click.option("--n-fluxes", default=1000, show_default=True, help="Images of given peaks.")
+@click.option("--epochs", default=200, show_default=True, help="Of the classifiers.")
+@click.option("--device", default=None)
+@click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
+def main(first, cutouts, store, weights, flux_weights, n, n_fluxes, epochs, device, record):
+    """Print the figures of generators beside their targets."""
+    store.mkdir(parents=True, exist_ok=True)
+    targets, real = Targets(), real_classes(first)
+    print(f"weights {weights}, {n} images of each class; {flux_weights}, {n_fluxes} images")
+    images, _ = check_classes(real, weights, store, n, epochs, device, targets)
+    print("\ndistributions of scaled images, all classes alike")
+    train, valid = (balanced(real[name], n) for name in ("train", "valid"))
+    sets = {"training": statistics(train), "generated": statistics(images, 1.0)}
+    check_distributions(statistics(valid), sets, targets, "first")
+    check_memory(images, valid, real["train"].images, targets, "first")
+    print("\nimages of given peak flux densities")
+    check_fluxes(real_fluxes(cutouts), flux_weights, store, n_fluxes, device, targets)
+    print("\nspeed")
+    check_speed(weights, device, targets)
+    if record is not None:
+        record.write_text(json.dumps(targets.rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
