@@ -3,22 +3,23 @@
     python benchmarks/close_pairs.py
 
 Fields of the fast instrument with four pairs of points of S/N 10 each, far from one another. The
-thresholds are those of the validation fields of ``results.py``, whose skies are of another kind:
-these pairs are in no training in such numbers. Errors are those of `diffsky.evaluation`, binomial
+thresholds are those that ``results.py`` prints for the default weights, from validation fields whose
+skies are of another kind: these pairs are in no training in such numbers. Errors are those of `diffsky.evaluation`, binomial
 ones for shares and those of a median for fluxes.
 """
 
 from dataclasses import dataclass
 
 import click
-from evaluated import FastFields, Weights, evaluate, shared_options
-from fields import N_POINTINGS, VALIDATION, fast_telescope
-from results import FILTER, MAIN, choose_thresholds
+from evaluated import Weights, evaluate, shared_options
+from fields import N_POINTINGS, fast_telescope
+from results import FILTER, MAIN
 
 from diffsky.evaluation import close_pairs, pool_fields
 from diffsky.simulation import SourceList, close_pair_skies
 
 SEED, SNR = 9010, 10.0
+THRESHOLDS = (0.30, 0.45, 4.25)
 COLUMNS = (
     f"{'beams':>12}{'pairs':>7}{'told apart':>19}{'brighter':>16}{'fainter':>16}{'as one':>14}"
 )
@@ -65,25 +66,21 @@ def print_pairs(results, method, threshold):
 @click.command()
 @shared_options
 @click.option("--fields", default=60, show_default=True, help="Fields of four pairs.")
-@click.option("--validation", default=280, show_default=True, help="Fields for thresholds.")
-def main(weights, samples, sampler, steps, processes, store, fields, validation):
+@click.option("--thresholds", nargs=3, default=THRESHOLDS, show_default=True,
+              help="Of the median, detect-aggregate and the matched filter.")  # fmt: skip
+def main(weights, samples, sampler, steps, processes, store, fields, thresholds):
     """Print the table of each method."""
     weights = Weights(weights, samples, sampler, steps)
     folder = weights.folder(store)
-    print(f"{weights.title()}\nthresholds, from {validation} fast fields of seed {VALIDATION}")
-    known = evaluate(
-        weights, [FastFields(VALIDATION)], range(validation), folder / "validation",
-        processes=processes,
-    )  # fmt: skip
-    thresholds = choose_thresholds(known)
+    print(weights.title())
     results = evaluate(
         weights, [PairFields(SEED, SNR)], range(fields), folder / "close-pairs",
         processes=processes,
     )  # fmt: skip
     n_pairs = 4 * len(results)
     print(f"\n{len(results)} fields of seed {SEED}, {n_pairs} pairs of points of S/N {SNR:g}")
-    for method in (*MAIN, FILTER):
-        print_pairs(results, method, thresholds[method])
+    for method, threshold in zip((*MAIN, FILTER), thresholds, strict=True):
+        print_pairs(results, method, threshold)
 
 
 if __name__ == "__main__":

@@ -75,21 +75,21 @@ def check_classes(real, weights, store, n, epochs, device, targets):
         "real test images", test.labels, classifier.predict(test.images), targets, 0.815
     )
     print_confusion(counts)
-    best, best_counts = None, np.zeros((4, 4))
+    tables = {}
     for guidance in GUIDANCE:
         images, labels = draw_classes(weights, n, store, guidance=guidance, device=device)
         images, labels, n_flat = with_sources(images, labels)
         predicted = classifier.predict(images)
         counts = check_accuracy(f"generated, guidance {guidance:g}", labels, predicted, targets)
         print(f"    without a source {n_flat}, least recall {recall(counts).min():.3f}")
-        if accuracy(counts) > accuracy(best_counts):
-            best, best_counts = guidance, counts
+        tables[guidance] = counts
+    best = max(tables, key=lambda guidance: accuracy(tables[guidance]))
     print(f"\n  best guidance {best:g}")
     images, labels = draw_classes(weights, n, store, guidance=best, device=device)
     images, labels, _ = with_sources(images, labels)
     check_accuracy("generated, best guidance", labels, classifier.predict(images), targets, 0.834)
-    print_confusion(best_counts)
-    targets.check_number("least recall", recall(best_counts).min(), 0.0, 0.7)
+    print_confusion(tables[best])
+    targets.check_number("least recall", recall(tables[best]).min(), 0.0, 0.7)
     check_diversity(real["train"], images, labels, targets)
     learned = trained_classifier(store / "learned", images, labels, real["valid"], **options)
     predicted = learned.predict(test.images)
