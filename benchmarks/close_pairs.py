@@ -3,9 +3,9 @@
     python benchmarks/close_pairs.py
 
 Fields of the fast instrument with four pairs of points of S/N 10 each, far from one another. The
-thresholds are those that ``results.py`` prints for the default weights, from validation fields whose
-skies are of another kind: these pairs are in no training in such numbers. Errors are those of `diffsky.evaluation`, binomial
-ones for shares and those of a median for fluxes.
+thresholds are those that ``results.py`` prints for the default weights, from validation fields
+whose skies are of another kind: these pairs are in no training in such numbers. Errors are those of
+`diffsky.evaluation`, binomial ones for shares and those of a median for fluxes.
 """
 
 from dataclasses import dataclass
