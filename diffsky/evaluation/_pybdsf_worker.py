@@ -1,39 +1,95 @@
 """The script that runs PyBDSF in a process of its own.
 
-`diffsky.evaluation.pybdsf` starts it with a folder as its only argument and as its current
-folder. It reads ``job.json`` and ``image.fits`` there and leaves ``result.json``. When its standard
-input ends, it ends too, with its folder: it does not outlive the process that started it.
+`diffsky.evaluation._pybdsf_process` starts it with a folder as its only argument and as its current
+folder. It reads ``job.json`` and ``image.fits`` there and leaves ``result.json``. Where the job is
+"models", it does so for one image after the other: for each line of its standard input it reads
+``image.fits``, leaves ``model.npy`` and answers with a line of JSON; a first line says that it is
+ready. When its standard input ends, it ends too, with its folder: it does not outlive the process
+that started it.
 """
 
+import gc
 import io
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+GRACE = 10  # s, should the watching process die
+
 
 def main(folder):
-    """Find the sources of ``image.fits``."""
-    threading.Thread(target=watch, args=(folder,), daemon=True).start()
+    """Do the job of the folder."""
+    orders = queue.SimpleQueue()
+    threading.Thread(target=watch, args=(folder, orders), daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
-    signal.setitimer(signal.ITIMER_REAL, job["limit"] + 10)  # should the watching process die
+    options = {name: as_tuple(value) for name, value in job["options"].items()}
+    if job.get("models"):
+        make_models(options, job["limit"], orders)
+    else:
+        signal.setitimer(signal.ITIMER_REAL, job["limit"] + GRACE)
+        (folder / "result.json").write_text(json.dumps(find_sources(options)))
+
+
+def start():
+    """Import PyBDSF, which collects garbage after each of its steps."""
     import bdsf
 
-    options = {name: as_tuple(value) for name, value in job["options"].items()}
+    spare()
+    return bdsf
+
+
+def spare():
+    """Leave what there is now out of the search for garbage, which would take most of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+def find_sources(options):
+    """Find the sources of ``image.fits``."""
+    bdsf = start()
     image = bdsf.process_image("image.fits", quiet=True, **options)
-    result = {
+    return {
         "version": bdsf.__version__,
         "sources": [measured(source) for source in image.sources],
     }
-    (folder / "result.json").write_text(json.dumps(result))
 
 
-def watch(folder):
-    """Wait until no one is left to read the result, and leave nothing behind."""
-    io.FileIO(0, closefd=False).readall()
+def make_models(options, limit, orders):
+    """Answer each order with a model of the image that is there by then."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what is printed is no answer
+    bdsf = start()
+    print(json.dumps({"version": bdsf.__version__}), file=answers, flush=True)
+    while orders.get():
+        signal.setitimer(signal.ITIMER_REAL, limit + GRACE)
+        answer = make_model(bdsf, options)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        spare()  # what the image imported; itself it is gone
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def make_model(bdsf, options):
+    """Leave the sum of the Gaussians that fit ``image.fits``; what fails is answered."""
+    import numpy as np
+
+    Path("image.fits.pybdsf.log").unlink(missing_ok=True)  # it appends
+    try:
+        image = bdsf.process_image("image.fits", quiet=True, **options)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    np.save("model.npy", image.model_gaus_arr.T)  # its first axis is x
+    return {}
+
+
+def watch(folder, orders):
+    """Hand on orders until no one is left to read the result, and leave nothing behind."""
+    for line in io.FileIO(0, closefd=False):
+        orders.put(line)
     # PyBDSF may be writing there: the folder goes after these processes, the writers of the pipe.
     subprocess.Popen(
         ["/bin/sh", "-c", 'cat; rm -rf -- "$1"', "sh", folder],
