@@ -21,7 +21,7 @@ from diffsky.simulation import SourceList, close_pair_skies
 SEED, SNR = 9010, 10.0
 THRESHOLDS = (0.30, 0.45, 4.25)
 COLUMNS = (
-    f"{'beams':>12}{'pairs':>7}{'told apart':>19}{'brighter':>16}{'fainter':>16}{'as one':>14}"
+    f"{'beams':>12}{'pairs':>7}{'told apart':>22}{'brighter':>16}{'fainter':>16}{'as one':>14}"
 )
 
 
@@ -60,7 +60,7 @@ def print_pairs(results, method, threshold):
         apart = f"{row['told_apart']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
         fluxes = [f"{row[name]:.2f} ±{row[f'{name}_err']:.2f}" for name in ("brighter", "fainter")]
         merged = f"{row['merged']:.2f} ({row['n_merged']})"
-        print(f"{beams:>12}{row['n']:>7}{apart:>19}{fluxes[0]:>16}{fluxes[1]:>16}{merged:>14}")
+        print(f"{beams:>12}{row['n']:>7}{apart:>22}{fluxes[0]:>16}{fluxes[1]:>16}{merged:>14}")
 
 
 @click.command()
