@@ -61,11 +61,8 @@ def draw_fluxes(weights, n, store, *, device=None):
 
 
 def trained_classifier(folder, images, labels, validation, *, epochs, device=None):
-    """A classifier, trained once; an interrupted training goes on."""
-    weights = Path(folder) / "weights"
-    if weights.exists():
-        return MorphologyClassifier.load(weights, device=device)
-    classifier = MorphologyClassifier(device=device).fit(
+    """A classifier, trained once on these images; an interrupted training goes on."""
+    return MorphologyClassifier(device=device).fit(
         images,
         labels,
         validation=(validation.images, validation.labels),
@@ -74,8 +71,6 @@ def trained_classifier(folder, images, labels, validation, *, epochs, device=Non
         resume=True,
         seed=CLASSIFIER_SEED,
     )
-    classifier.save(weights)
-    return classifier
 
 
 def with_sources(images, labels=None):

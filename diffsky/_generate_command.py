@@ -21,15 +21,20 @@ class _PeakFlux(click.ParamType):
 
         try:
             peak = u.Quantity(value)
-            peak = peak * u.Jy if peak.unit.is_equivalent(u.one) else peak
-            return peak.to_value(u.Jy) * u.Jy / u.beam
+            if peak.unit == u.one:
+                return peak * u.Jy / u.beam
+            if peak.unit.is_equivalent(u.Jy):
+                peak = peak / u.beam
+            return peak.to(u.Jy / u.beam)
         except (TypeError, ValueError, u.UnitConversionError):
-            self.fail(f"{value!r} is no flux density; expected one such as 5mJy", param, ctx)
+            self.fail(f"{value!r} is no flux density; expected one such as 5mJy/beam", param, ctx)
 
 
 def _check_gallery(ctx, param, value):
     if value is not None and Path(value).suffix.lower() not in _SUFFIXES:
         raise click.BadParameter(f"{value!r} is no picture; expected {', '.join(_SUFFIXES)}")
+    if value is not None and not Path(value).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {Path(value).parent}")
     return value
 
 
@@ -43,8 +48,7 @@ def _check_gallery(ctx, param, value):
 @click.option(
     "--peak-flux",
     type=_PeakFlux(),
-    help="Peak flux density of the images, in Jy a beam or with a unit; by default drawn as in the "
-    "training.",
+    help="Peak flux density of the images, such as 5mJy/beam; by default drawn as in the training.",
 )
 @click.option("--guidance", type=float, help="By default that of the weights.")
 @click.option(
@@ -103,4 +107,4 @@ def _write_gallery(path, gallery):
 
     from diffsky.generation import plot_gallery, read_images
 
-    plot_gallery(read_images(path), figure=Figure()).savefig(gallery, dpi=150)
+    plot_gallery(read_images(path, 64), figure=Figure()).savefig(gallery, dpi=150)

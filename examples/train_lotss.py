@@ -9,7 +9,6 @@ peak flux density. The run folder holds the cutouts, checkpoints, the log and th
 command continues a run that was interrupted. Other mosaics or sources want another run folder.
 """
 
-import hashlib
 from pathlib import Path
 
 import click
@@ -25,18 +24,6 @@ def find_mosaics(folder, catalog):
     if not mosaics:
         raise click.ClickException(f"{folder} has no FITS files; expected mosaics of LoTSS")
     return mosaics
-
-
-def check_same(images, folder):
-    """Refuse to continue a training with other images than it began with."""
-    note, checkpoint = folder / "cutouts.sha256", folder / "checkpoints" / "last.ckpt"
-    digest = hashlib.sha256(images).hexdigest()
-    if checkpoint.exists() and note.read_text() != digest:
-        raise click.ClickException(
-            f"{folder} has a training on other cutouts than those of these mosaics and this "
-            "catalogue; expected a folder of its own for them"
-        )
-    note.write_text(digest)
 
 
 @click.command()
@@ -59,7 +46,6 @@ def main(folder, mosaics, catalog, preset, steps, batch_size, learning_rate, all
     click.echo("\n".join(cutouts.selection.pformat(max_lines=-1, max_width=-1)))
     if len(cutouts) == 0:
         raise click.ClickException(f"no source of {catalog} in {mosaics} passes the selection")
-    check_same(cutouts.images, folder)
     generator = RadioGalaxyGenerator(preset, device=device)
     generator.fit(
         cutouts.images,

@@ -37,7 +37,7 @@ def test_images_and_gallery(folder, tmp_path):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
-@pytest.mark.parametrize("peak", ["5mJy", "5 mJy", "0.005"])
+@pytest.mark.parametrize("peak", ["5mJy", "5 mJy", "0.005", "5mJy/beam", "5 mJy beam-1"])
 def test_peak_flux(folder, tmp_path, peak):
     path = tmp_path / "out.zarr"
     result = run(path, "--weights", folder / "peaks", "-n", 2, "--peak-flux", peak, "--n-steps", 2)
@@ -65,7 +65,7 @@ def test_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
     assert read_images(path).shape[0] == 2
     refused = run(*arguments)
     assert refused.exit_code == 1
-    assert "pass resume=True" in refused.stderr
+    assert "resume it or overwrite it" in refused.stderr
     assert run(*arguments, "--resume").exit_code == 0
     assert read_images(path).shape[0] == 4
 
@@ -76,6 +76,9 @@ def test_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
         (["out.npy"], "'out.npy'; expected a name in .fits or .zarr"),
         (["out.fits", "--label", "FRI"], "label is FRI; expected one of round, wide"),
         (["out.fits", "--peak-flux", "5 K"], "'5 K' is no flux density"),
+        (["out.fits", "--peak-flux", "50%"], "'50%' is no flux density"),
+        (["out.fits", "--gallery", "nowhere/out.png"], "there is no folder nowhere"),
+        (["out.fits", "--device", "none"], "device 'none' is not known"),
         (["out.fits", "--gallery", "out.txt"], "'out.txt' is no picture; expected .png"),
         (["out.fits", "--guidance", "-1"], "guidance is -1.0; expected a number of 0 or more"),
         (["out.fits", "--resume"], "--resume needs the --seed of the run"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_start", "weights_checksum"]
+__all__ = ["check_images", "check_start", "weights_checksum"]
 
 _START = "training-start.json"
+_IMAGES = "training-images.json"
 
 
 def weights_checksum(network):
@@ -63,11 +64,41 @@ def check_start(folder, start):
         _write(path, start)
 
 
-def _write(path, start):
+def check_images(folder, fingerprint):
+    """Note in a folder of checkpoints what its run is trained on, or check that it is this.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        None keeps no checkpoints.
+    fingerprint : str or None
+        What tells the images of a training from others. None is for those that are made on the
+        fly, of which nothing is noted.
+
+    Raises
+    ------
+    ValueError
+        If the run in the folder is trained on others.
+    """
+    if folder is None or fingerprint is None:
+        return
+    path = Path(folder) / _IMAGES
+    if (Path(folder) / "last.ckpt").exists():
+        noted = _read(path) if path.exists() else None
+        if noted != fingerprint:
+            raise ValueError(
+                f"the run in {folder} is trained on other images, labels or scales; expected those "
+                "that it began with, or another checkpoint_dir"
+            )
+    else:
+        _write(path, fingerprint)
+
+
+def _write(path, content):
     # Every process of a training writes the same.
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{_START}.{os.getpid()}")
-    fresh.write_text(json.dumps(start) + "\n")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(content) + "\n")
     fresh.replace(path)
 
 

@@ -18,7 +18,7 @@ from diffsky.diffusion._training_checks import check_integers, check_plan, find_
 from diffsky.diffusion._training_module import TrainingModule
 from diffsky.diffusion._training_processes import check_processes, trainer_options
 from diffsky.diffusion.ddpm import draw_ddpm_sigmas
-from diffsky.diffusion.starting import check_start
+from diffsky.diffusion.starting import check_images, check_start
 
 __all__ = ["denoising_loss", "draw_sigmas", "train_denoiser"]
 
@@ -135,7 +135,8 @@ def train_denoiser(
     pairs : object
         ``pairs.batch(indices, device)`` returns (target, condition) for a list of pair numbers;
         ``len(pairs)`` is their number, or 0 if they are made on the fly without end. Number k is
-        pair ``k % len(pairs)`` in its epoch ``k // len(pairs)``.
+        pair ``k % len(pairs)`` in its epoch ``k // len(pairs)``. ``pairs.fingerprint``, a str, is
+        noted where there is one, and a run on others is not continued.
     steps : int
         Optimizer steps in all.
     batch_size : int, optional
@@ -161,7 +162,7 @@ def train_denoiser(
         run of other ones is not continued. None is for random weights.
     checkpoint_dir : path-like or None, optional
         Folder for checkpoints (``last.ckpt``), the log (``log/version_*/metrics.csv``) and what
-        the run started from (``training-start.json``). None keeps none of them.
+        the run started from and is trained on (``training-*.json``). None keeps none of them.
     checkpoint_every : int, optional
         Steps between checkpoints; one more is written on Ctrl-C, SIGTERM or an error of ``pairs``
         (in a single process, on any error).
@@ -186,7 +187,8 @@ def train_denoiser(
     ------
     ValueError
         If a number is out of range, ``resume`` is asked for without ``checkpoint_dir``, the run
-        in it started from other weights, or the processes are not there and cannot be started.
+        in it started from other weights or is trained on other images, or the processes are not
+        there and cannot be started.
     FileExistsError
         If ``checkpoint_dir`` holds a checkpoint and ``resume`` is False.
     RuntimeError
@@ -201,6 +203,7 @@ def train_denoiser(
     levels = _choose_levels(noise_levels, sigma_mean, sigma_std)
     checkpoint = find_checkpoint(checkpoint_dir, resume)
     check_start(checkpoint_dir, start)
+    check_images(checkpoint_dir, getattr(pairs, "fingerprint", None))
     module = TrainingModule(
         denoiser,
         pairs,

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
 from astropy.stats import poisson_conf_interval
 from astropy.table import Table
 
+from diffsky._units import plain_values
 from diffsky.generation.scaling import scale_images
 
 __all__ = [
@@ -121,7 +123,7 @@ def compare_distributions(real, generated, *, bins=50):
             f"real has {', '.join(names) or 'nothing'} and generated "
             f"{', '.join(generated.keys()) or 'nothing'}; expected the same names"
         )
-    samples = {name: [_values(values, name) for values in (real, generated)] for name in names}
+    samples = {name: _pair(real[name], generated[name], name) for name in names}
     edges = {name: _edges(bins, name, pair) for name, pair in samples.items()}
     rows, histograms = [], {}
     for name, pair in samples.items():
@@ -161,11 +163,11 @@ def image_statistics(images, *, peaks=None, bins=100):
         If the shape is another, an image has a pixel that is not finite or, without ``peaks``, is
         flat, or a peak is not above 0.
     """
-    images = np.asarray(images)
+    images = plain_values(images, name="images")
     if images.ndim != 3 or not len(images):
         raise ValueError(f"images have the shape {images.shape}; expected (n, ny, nx), n above 0")
     if peaks is not None:
-        peaks = np.asarray(peaks, dtype=float)
+        peaks = plain_values(peaks, name="peaks").astype(float)
         if peaks.shape not in ((), (len(images),)) or not (peaks > 0).all():
             raise ValueError(f"peaks are {peaks}; expected a number above 0, or one for each image")
         peaks = np.broadcast_to(peaks, (len(images),))
@@ -246,7 +248,8 @@ def residual_flux_relation(peak_flux, residual, *, n_bootstrap=1000, seed=0):
     ValueError
         If the lengths differ, or fewer than three images have both above 0.
     """
-    flux, residual = (np.asarray(v, dtype=float) for v in (peak_flux, residual))
+    flux = plain_values(peak_flux, name="peak_flux").astype(float)
+    residual = np.asarray(residual, dtype=float)
     if flux.ndim != 1 or flux.shape != residual.shape:
         raise ValueError(
             f"peak_flux has the shape {flux.shape}, residual {residual.shape}; expected two of (n,)"
@@ -310,8 +313,19 @@ def _histogram(edges, real, generated):
     return table
 
 
-def _values(quantities, name):
-    values = np.ma.filled(np.ma.asarray(quantities[name], dtype=float), np.nan)
+def _pair(real, generated, name):
+    """Finite values of both, in one unit."""
+    if isinstance(real, u.Quantity) or isinstance(generated, u.Quantity):
+        try:
+            generated = u.Quantity(generated).to_value(u.Quantity(real).unit)
+        except u.UnitConversionError as error:
+            raise ValueError(f"{name}: {error}; expected one unit") from error
+        real = u.Quantity(real).value
+    return [_values(values, name) for values in (real, generated)]
+
+
+def _values(values, name):
+    values = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
     if values.ndim != 1:
         raise ValueError(f"{name} has the shape {values.shape}; expected (n,)")
     values = values[np.isfinite(values)]

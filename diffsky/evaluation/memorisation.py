@@ -197,7 +197,9 @@ def memorised_share(
     Too near is more similar to the nearest training image than 99 % of the validation images are
     to theirs. A generator that has learned the distribution has a share of 0.01, one that repeats
     its training images of 1. The threshold is the similarity of rank ceil(0.99 (m + 1)) of the m
-    validation images, or the largest one, for which the expected share is known.
+    validation images, or the largest one, for which the expected share is known. Below 99
+    validation images it is the largest: one of them that is nearly a training image then hides all
+    that is not nearer.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from diffsky._reading import make_beam
+from diffsky._units import plain_values
 from diffsky.evaluation._pybdsf_process import (
     PyBDSFError,
     PyBDSFModels,
@@ -81,10 +82,9 @@ def fit_source_models(
 ):
     """Fit the sources of each image with Gaussians by PyBDSF (V24 section 5.1).
 
-    The table of V24's settings (table 5) is damaged in the text at hand. Here islands are the
-    pixels above 3 rms with a peak above 5 rms, PyBDSF's own thresholds, and rms and mean of the
-    background are constants of an image, the latter 0: an image of 80 x 80 pixels has no room for
-    maps of them. No wavelets.
+    The settings are not those of V24 (table 5). Islands are the pixels above 3 rms with a peak
+    above 5 rms, PyBDSF's own thresholds, and rms and mean of the background are constants of an
+    image, the latter 0: an image of 80 x 80 pixels has no room for maps of them. No wavelets.
 
     PyBDSF cannot measure the noise of images that are clipped at 0, as V24's are (eq. 11) and
     generated ones with them: it finds a third of it, or fails. So the rms is that of
@@ -135,7 +135,7 @@ def fit_source_models(
         range.
     """
     require_pybdsf()
-    images = _checked(images)
+    images = _checked(plain_values(images, name="images"))
     if not 0 < thresh_isl <= thresh_pix < np.inf:
         raise ValueError(
             f"thresh_isl is {thresh_isl} and thresh_pix {thresh_pix}; expected numbers of rms "
@@ -363,7 +363,7 @@ def _checked(images):
 
 
 def _given_rms(rms, n):
-    rms = np.asarray(rms, dtype=float)
+    rms = plain_values(rms, name="rms").astype(float)
     if rms.shape not in ((), (n,)) or not ((rms > 0) & (rms < np.inf)).all():
         raise ValueError(f"rms is {rms}; expected a number above 0, or one for each of {n} images")
     return np.broadcast_to(rms, (n,)).copy()

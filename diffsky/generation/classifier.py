@@ -8,7 +8,7 @@ from diffsky.diffusion._training_checks import check_integers, check_plan, find_
 from diffsky.diffusion.weights import load_into, load_weights, save_weights
 from diffsky.exceptions import NotFittedError, WeightsError
 from diffsky.generation._classifier_training import ClassifierTraining
-from diffsky.generation.conditioning import ClassCondition
+from diffsky.generation.conditioning import ClassCondition, plain_labels
 from diffsky.generation.resnet import ResNetClassifier, compute_logits
 from diffsky.generation.scaling import scale_images
 
@@ -124,7 +124,7 @@ class MorphologyClassifier:
         _check_numbers(plan)
         check_plan(learning_rate, resume, checkpoint_dir)
         checkpoint = find_checkpoint(checkpoint_dir, resume)
-        labels = list(map(str, labels))
+        labels = plain_labels(labels)
         condition = ClassCondition(sorted(set(labels)))
         data = [_prepare(images, labels, condition)]
         if validation is not None:
@@ -329,7 +329,7 @@ def _scale(images, size=None):
 
 def _prepare(images, labels, condition, size=None):
     """Scaled images and numbers of their classes."""
-    scaled, labels = _scale(images, size), list(map(str, labels))
+    scaled, labels = _scale(images, size), plain_labels(labels)
     if len(labels) != len(scaled):
         raise ValueError(f"{len(labels)} labels for {len(scaled)} images; expected as many")
     if not labels:

@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import torch
 
-__all__ = ["ClassCondition", "PeakFluxCondition", "condition_from_dict"]
+__all__ = ["ClassCondition", "PeakFluxCondition", "condition_from_dict", "plain_labels"]
 
 N_BINS = 100  # of the histogram that peaks are drawn from, V24 section 6.1
 JY_PER_BEAM = u.Jy / u.beam
@@ -54,8 +54,8 @@ class ClassCondition:
         ValueError
             If a label is none of the classes.
         """
-        labels = [labels] if isinstance(labels, str) else list(labels)
-        unknown = sorted({str(one) for one in labels if one not in self.classes})
+        labels = plain_labels([labels] if isinstance(labels, str) else labels)
+        unknown = sorted({one for one in labels if one not in self.classes})
         if unknown:
             raise ValueError(
                 f"label is {', '.join(unknown)}; expected one of {', '.join(self.classes)}"
@@ -275,6 +275,22 @@ def condition_from_dict(description):
         return known[kind](**values)
     except TypeError as error:
         raise ValueError(f"condition {kind!r} has other values than expected: {error}") from error
+
+
+def plain_labels(labels):
+    """Labels as text.
+
+    Parameters
+    ----------
+    labels : sequence of str, bytes or numbers
+        Such as a column of a table.
+
+    Returns
+    -------
+    labels : list of str
+        As they print.
+    """
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in labels]
 
 
 def _in_jansky(peaks):

@@ -5,12 +5,14 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
+from diffsky.generation.cutouts import n_pixels
 from diffsky.generation.selection import select_cutouts
 
 __all__ = ["read_cutout_cube"]
 
 _VALIDATION = 10  # one image of so many
 _SPLITS = ("train", "valid")
+_MARGIN = 2  # pixels about those that are needed
 
 
 def read_cutout_cube(path, split=None, *, size=80, pixel=1.5 * u.arcsec):
@@ -43,12 +45,14 @@ def read_cutout_cube(path, split=None, *, size=80, pixel=1.5 * u.arcsec):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the split is none of these, or the file has no such cube, or one that is too small.
+        If the split is none of these, size or pixel is out of range, or the file has no such cube,
+        or one that is too small.
     """
     from scipy.ndimage import map_coordinates
 
     if split is not None and split not in _SPLITS:
         raise ValueError(f"split is {split!r}; expected one of {', '.join(_SPLITS)}, or None")
+    n_pixels(size * pixel, pixel)  # refuses what is no angle
     cube, side = _read(Path(path))
     ratio = pixel.to_value(u.deg) / side
     places = (np.arange(size) - (size - 1) / 2) * ratio
@@ -58,7 +62,11 @@ def read_cutout_cube(path, split=None, *, size=80, pixel=1.5 * u.arcsec):
             f"{size} pixels of {pixel} are wider than the cutouts of {path}, which have "
             f"{cube.shape[1]} x {cube.shape[2]} of {side * 3600:.3g} arcsec"
         )
-    grid = np.meshgrid(*(centre + places for centre in middle), indexing="ij")
+    # The splines of the interpolation would carry a bad pixel far from its place.
+    first = np.maximum(np.floor(middle - places.max()).astype(int) - _MARGIN, 0)
+    last = np.ceil(middle + places.max()).astype(int) + _MARGIN + 1
+    cube = cube[:, first[0] : last[0], first[1] : last[1]]
+    grid = np.meshgrid(*(middle[:, None] - first[:, None] + places), indexing="ij")
     images = np.array([map_coordinates(one, grid, order=3) for one in cube], dtype=np.float32)
     selection = select_cutouts(images)
     images = images[selection.kept]

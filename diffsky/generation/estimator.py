@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from diffsky.diffusion.estimator import DiffusionEstimator
 from diffsky.diffusion.guidance import guide
+from diffsky.diffusion.starting import weights_checksum
 from diffsky.generation.conditioning import condition_from_dict
 from diffsky.generation.cubes import describe_images, join_cubes
 from diffsky.generation.image_files import image_file
@@ -23,7 +24,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
     Parameters
     ----------
     preset : str or `diffsky.generation.GeneratorPreset`, optional
-        Network, training and sampling: ``"compact"``, ``"vicanek2024"``, or one of your own.
+        Network, training and sampling: a key of `diffsky.generation.PRESETS`, or one of your own.
     device : str or None, optional
         ``"cuda"``, ``"mps"`` or ``"cpu"``; None takes the first that is there.
     precision : {"auto", "float32", "bfloat16"}, optional
@@ -47,7 +48,6 @@ class RadioGalaxyGenerator(DiffusionEstimator):
 
     Examples
     --------
-    >>> from diffsky import RadioGalaxyGenerator
     >>> generator = RadioGalaxyGenerator.from_pretrained("my-galaxies")  # doctest: +SKIP
     >>> images = generator.sample(100, label="FRII", seed=1)  # doctest: +SKIP
     """
@@ -105,7 +105,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
 
         Parameters
         ----------
-        images : `numpy.ndarray`
+        images : `numpy.ndarray`, `~astropy.units.Quantity` or `~astropy.nddata.CCDData`
             Shape (n, ny, ny), finite; in Jy/beam where ``peak_flux`` is True. ny is a multiple of
             the network's stride.
         labels : sequence of str or None, optional
@@ -131,7 +131,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         progress : bool or None, optional
             Show a progress bar; None shows one on a terminal.
         warm_start : bool, optional
-            Go on from the present weights, with their preset and condition.
+            Go on from the present weights, with their preset and condition, and the pixel scale
+            and beam that they have.
         devices, num_nodes : int, optional
             Devices (on a CPU, processes) on each host, and hosts, started by torchrun or SLURM.
         strategy : {"auto", "ddp"}, optional
@@ -148,8 +149,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
             If ``warm_start`` is True and there are no weights.
         ValueError
             If the images cannot be scaled or are not as many as the labels, there are neither
-            labels nor ``peak_flux``, the present weights know no such label or peak, a number is
-            out of range, or the run in ``checkpoint_dir`` started from other weights.
+            labels nor ``peak_flux``, the weights know no such label or peak, a number is out of
+            range, or the run in ``checkpoint_dir`` is of other weights or images.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt
@@ -169,7 +170,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
             sigma_data = preset.sigma_data or pairs.rms
             preset = replace(preset, network=network, sigma_data=sigma_data)
         pairs.check_size(preset.network)
-        image = describe_images(pairs.images.shape[-1], pixel_scale, beam)
+        image = dict(self.description_["image"]) if warm_start else {}
+        image |= describe_images(pairs.images.shape[-1], pixel_scale, beam)
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         self._train(
             preset,
@@ -305,8 +307,8 @@ class RadioGalaxyGenerator(DiffusionEstimator):
     ):
         """Draw images into a FITS file or a zarr store, batch by batch.
 
-        Room for all images is taken before the first is drawn, so that a full disk is found then.
-        Images that were not drawn are NaN.
+        There has to be room for all images before the first is drawn. Those that were not drawn
+        are NaN.
 
         Parameters
         ----------
@@ -340,7 +342,9 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         """
         file = image_file(path)
         run = self._plan(n, label, peak_flux, guidance, seed, extrapolate)
+        by = {"sha256": weights_checksum(self._network()), "precision": self._ready().precision}
         about = {"run": {**run.meta, "n": int(n)}, "image": self.description_["image"]}
+        about["drawn_by"] = {**by, "scale": self.preset_.scale}
         first = file.prepare(about, run.values, resume=resume, overwrite=overwrite)
         for cube in self._batches(run, progress, first=first):
             file.write(first, cube.data)

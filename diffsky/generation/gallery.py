@@ -3,6 +3,8 @@
 import astropy.units as u
 import numpy as np
 
+from diffsky._units import plain_values
+
 __all__ = ["plot_gallery"]
 
 _PANEL = 1.1  # inch
@@ -24,8 +26,8 @@ def plot_gallery(
         Images in a row. Default 8.
     max_images : int, optional
         At most so many are shown, the first ones. Default 64.
-    vmax : float or None, optional
-        Where the colours end, in the unit of the images; None is the largest pixel of each.
+    vmax : float, `~astropy.units.Quantity` or None, optional
+        Where the colours end, in Jy/beam where it has no unit; None is the largest pixel of each.
     cmap : str or `~matplotlib.colors.Colormap`, optional
         Colour map.
     figure : `~matplotlib.figure.Figure`, optional
@@ -39,12 +41,16 @@ def plot_gallery(
     Raises
     ------
     ValueError
-        If the images are no cube, or their labels not as many.
+        If the images are no cube or their labels not as many, or a number is out of range.
     """
-    data = np.asarray(getattr(images, "data", images))
+    data = plain_values(images, name="images")
+    vmax = None if vmax is None else float(plain_values(vmax, name="vmax"))
     if data.ndim != 3 or not len(data):
         raise ValueError(f"images have the shape {data.shape}; expected (n, ny, nx), n 1 or more")
-    labels = _titles(images) if labels is None else list(labels)
+    for name, value in (("columns", columns), ("max_images", max_images)):
+        if value != int(value) or value < 1:
+            raise ValueError(f"{name} is {value!r}; expected an integer of 1 or more")
+    labels = _titles(images, len(data)) if labels is None else list(labels)
     if labels is not None and len(labels) != len(data):
         raise ValueError(f"{len(labels)} labels for {len(data)} images; expected as many")
     data = data[:max_images]
@@ -67,20 +73,23 @@ def plot_gallery(
 def _show(ax, image, vmax, cmap):
     from matplotlib.colors import AsinhNorm
 
-    top = float(image.max() if vmax is None else vmax) or 1.0
-    norm = AsinhNorm(linear_width=0.05 * top, vmin=min(0.0, float(image.min())), vmax=top)
+    finite = image[np.isfinite(image)]
+    top = float(finite.max(initial=0.0) if vmax is None else vmax)
+    top = top if top > 0 else 1.0
+    low = float(finite.min(initial=0.0))
+    norm = AsinhNorm(linear_width=0.05 * top, vmin=low, vmax=top)
     ax.imshow(image, origin="lower", interpolation="nearest", norm=norm, cmap=cmap or "inferno")
     ax.set_axis_off()
 
 
-def _titles(images):
-    """Classes, or peaks in a unit that fits them."""
+def _titles(images, n):
+    """Classes, or peaks in a unit that fits them; None for a part of a cube, which keeps all."""
     meta = getattr(images, "meta", {})
-    if "label" in meta:
+    if len(meta.get("label", ())) == n:
         return list(meta["label"])
-    if "peak_flux" not in meta:
+    peaks = meta.get("peak_flux", ())
+    if len(peaks) != n:
         return None
-    peaks = meta["peak_flux"]
     middle = np.median(peaks.to_value(u.Jy / u.beam))
     unit = next((one for one in _SHOWN_UNITS if middle >= one.to(u.Jy)), _SHOWN_UNITS[-1])
     return [f"{value:.3g} {unit}" for value in peaks.to_value(unit / u.beam)]

@@ -18,7 +18,7 @@ __all__ = ["FitsImages", "ZarrImages", "image_file", "read_images"]
 
 _RUN, _TABLE = "RUN", "CONDITION"
 _FORMAT = "diffsky-images"
-_BLOCK = 256  # images whose pixels are read or reserved at once
+_BLOCK = 256  # images at a time
 
 
 def image_file(path):
@@ -39,20 +39,22 @@ def image_file(path):
     ValueError
         If it ends in something else.
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().resolve()
     kinds = {".fits": FitsImages, ".zarr": ZarrImages}
     if path.suffix.lower() not in kinds:
         raise ValueError(f"the images go to {path.name!r}; expected a name in .fits or .zarr")
     return kinds[path.suffix.lower()](path)
 
 
-def read_images(path):
+def read_images(path, n=None):
     """Read images that `diffsky.RadioGalaxyGenerator.write` wrote.
 
     Parameters
     ----------
     path : path-like
         The FITS file or zarr store.
+    n : int or None, optional
+        At most so many, the first ones. None, the default, reads all.
 
     Returns
     -------
@@ -72,6 +74,7 @@ def read_images(path):
     drawn = file.count_drawn()
     if not drawn:
         raise ValueError(f"{file.path} has no image that was drawn")
+    drawn = drawn if n is None else min(n, drawn)
     cube = make_cube(np.zeros((drawn, 1, 1)), values[:drawn], about["image"], about["run"])
     cube.meta.pop("n")
     return CCDData(file.read(drawn), unit=cube.unit, meta=cube.meta)
@@ -80,8 +83,8 @@ def read_images(path):
 class _ImageFile:
     """What files of images have in common.
 
-    All of its space is taken when a file is made, so that a full disk is found before the first
-    image is drawn. Images that were not drawn are NaN.
+    There has to be room for all images when a file is made, so that a full disk is found before the
+    first is drawn; a FITS file keeps it. Images that were not drawn are NaN.
 
     Parameters
     ----------
@@ -117,26 +120,24 @@ class _ImageFile:
         FileExistsError
             If there is a file, and neither is asked for.
         ValueError
-            If the file that shall be continued is of another run.
+            If the file that shall be continued is of another run, or what shall be overwritten is a
+            folder of something else.
         OSError
             If there is no room for all images; nothing is left behind.
         """
-        if not self.path.exists():
-            self._create(about, values)
-            return 0
-        if resume:
+        if self.path.exists() and resume:
             self._check_same(about, values)
             return self.count_drawn()
-        if not overwrite:
-            raise FileExistsError(
-                f"{self.path} is there; pass resume=True to go on with it, or overwrite=True"
-            )
+        if self.path.exists() and not overwrite:
+            raise FileExistsError(f"{self.path} is there; resume it or overwrite it")
+        if self.path.is_dir():
+            self.describe()  # refuses a folder of anything else
         self._create(about, values)
         return 0
 
     def _check_same(self, about, values):
         stored, held = self.describe()
-        pairs = {**stored["run"], **stored["image"]}, {**about["run"], **about["image"]}
+        pairs = [{**one["run"], **one["image"], **one["drawn_by"]} for one in (stored, about)]
         keys = [key for key in {**pairs[0], **pairs[1]} if pairs[0].get(key) != pairs[1].get(key)]
         if keys:
             stored, asked = (", ".join(f"{key} {one.get(key)}" for key in keys) for one in pairs)
@@ -148,12 +149,17 @@ class _ImageFile:
         # Beside its final name, so that what is there stays until the new one is whole.
         fresh = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        old = self.path.with_name(f".old-{os.getpid()}-{self.path.name}")
         try:
             self._make(fresh, about, values)
-            _remove(self.path)
-            fresh.rename(self.path)
+            if self.path.is_dir():
+                self.path.rename(old)
+            _move(fresh, self.path)
         finally:
+            if old.exists() and not self.path.exists():
+                old.rename(self.path)
             _remove(fresh)
+            _remove(old)
 
     def count_drawn(self):
         """Count the images up to the first that was not drawn.
@@ -163,7 +169,7 @@ class _ImageFile:
         drawn : int
             0 to the number of images.
         """
-        marks = self._first_pixels()
+        marks = self._last_pixels()
         return int(np.append(np.isnan(marks), True).argmax())
 
 
@@ -243,6 +249,8 @@ class FitsImages(_ImageFile):
         return np.array(self._map()[:drawn], dtype=np.float32)
 
     def _make(self, path, about, values):
+        if not (isinstance(values, u.Quantity) or all(map(str.isascii, values))):
+            raise ValueError(f"{self.path}: FITS has ASCII labels alone; expected a name in .zarr")
         cube = make_cube(np.zeros((1, 1, 1)), values[:1], about["image"], about["run"])
         size = about["image"]["size"]
         header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": size})
@@ -269,8 +277,8 @@ class FitsImages(_ImageFile):
         start, shape = self._place()
         return np.memmap(self.path, ">f4", "r", start, shape)
 
-    def _first_pixels(self):
-        return np.array(self._map()[:, 0, 0])
+    def _last_pixels(self):
+        return np.array(self._map()[:, -1, -1])
 
 
 class ZarrImages(_ImageFile):
@@ -369,9 +377,9 @@ class ZarrImages(_ImageFile):
 
         return zarr.open_array(self.path / "images", mode=mode)
 
-    def _first_pixels(self):
+    def _last_pixels(self):
         images = self._images("r")
-        blocks = [images[k : k + _BLOCK, 0, 0] for k in range(0, images.shape[0], _BLOCK)]
+        blocks = [images[k : k + _BLOCK, -1, -1] for k in range(0, images.shape[0], _BLOCK)]
         return np.concatenate(blocks)
 
 
@@ -381,6 +389,10 @@ def _fill(file, n, content):
         file.write(content * min(_BLOCK, n - first))
     file.flush()
     os.fsync(file.fileno())
+
+
+def _move(fresh, path):
+    fresh.replace(path)
 
 
 def _remove(path):

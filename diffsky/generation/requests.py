@@ -4,6 +4,8 @@ import astropy.units as u
 import numpy as np
 import torch
 
+from diffsky.generation.conditioning import plain_labels
+
 __all__ = ["draw_conditions"]
 
 _STREAM = 1  # random numbers of sample k beside those of its noise
@@ -52,7 +54,9 @@ def draw_conditions(condition, n, *, seed, label=None, peak_flux=None, extrapola
         values = _repeat(value, n)
     options = {"extrapolate": extrapolate} if condition.kind == "peak_flux" else {}
     context = condition.encode(values, **options)
-    if condition.kind == "peak_flux":
+    if condition.kind == "class":
+        values = plain_labels(values)
+    else:
         values = condition.decode(context) if value is None else values.to(u.Jy / u.beam)
     return context.to(torch.float32), values
 

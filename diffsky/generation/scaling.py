@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from diffsky._units import plain_values
+
 __all__ = ["scale_images", "unscale_images"]
 
 
@@ -14,8 +16,8 @@ def scale_images(images, *, gamma=1.0, offset=-1.0):
 
     Parameters
     ----------
-    images : `numpy.ndarray`
-        Shape (n, ny, nx), finite.
+    images : `numpy.ndarray`, `~astropy.units.Quantity` or `~astropy.nddata.CCDData`
+        Shape (n, ny, nx), finite; with a unit in Jy/beam or what converts to it.
     gamma : float, optional
         Root that is taken of the values from 0 to 1, above 0. Default 1, V24's.
     offset : float, optional
@@ -26,17 +28,17 @@ def scale_images(images, *, gamma=1.0, offset=-1.0):
     scaled : `numpy.ndarray`
         Shape (n, ny, nx), float32.
     peaks : `numpy.ndarray`
-        Shape (n,): largest pixel of each image, in its unit.
+        Shape (n,): largest pixel of each image, in Jy/beam where they have a unit.
 
     Raises
     ------
     ValueError
-        If gamma is not above 0, the shape is another, or an image has a pixel that is not finite
-        or none above its least one, which is 0 or more after the clipping.
+        If gamma is not above 0, the shape or the unit is another, or an image has a pixel that is
+        not finite or none above its least one, which is 0 or more after the clipping.
     """
     if not 0 < gamma < np.inf:
         raise ValueError(f"gamma is {gamma!r}; expected a number above 0")
-    images = np.asarray(images, dtype=np.float32)
+    images = plain_values(images, name="images").astype(np.float32)
     if images.ndim != 3:
         raise ValueError(f"images have the shape {images.shape}; expected (n, ny, nx)")
     bad = ~np.isfinite(images).all(axis=(1, 2))

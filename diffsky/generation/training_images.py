@@ -1,11 +1,15 @@
 """Images to train a generator on, with what each of them is (V24 sections 3 and 4.2)."""
 
+import hashlib
+import json
+
 import numpy as np
 import torch
 
+from diffsky._units import plain_values
 from diffsky.backend import sample_generator
 from diffsky.diffusion.networks import build_network
-from diffsky.generation.conditioning import ClassCondition, PeakFluxCondition
+from diffsky.generation.conditioning import ClassCondition, PeakFluxCondition, plain_labels
 from diffsky.generation.scaling import scale_images
 
 __all__ = ["TrainingImages"]
@@ -23,7 +27,7 @@ class TrainingImages:
 
     Parameters
     ----------
-    images : `numpy.ndarray`
+    images : `numpy.ndarray`, `~astropy.units.Quantity` or `~astropy.nddata.CCDData`
         Shape (n, ny, ny), finite; in Jy/beam where ``peak_flux`` is asked for.
     labels : sequence of str or None, optional
         Class of each image.
@@ -62,6 +66,7 @@ class TrainingImages:
     ):
         import astropy.units as u
 
+        images = plain_values(images, name="images")
         if not len(images):
             raise ValueError("there are no images to train on; expected one or more")
         self.scale = dict(scale or {})
@@ -82,7 +87,7 @@ class TrainingImages:
             self.context = self.condition.encode(peaks)
             self._groups = [np.arange(len(scaled))]
         else:
-            labels = list(map(str, labels))
+            labels = plain_labels(labels)
             if len(labels) != len(scaled):
                 raise ValueError(f"{len(labels)} labels for {len(scaled)} images; expected as many")
             self.condition = condition or ClassCondition(sorted(set(labels)))
@@ -93,6 +98,15 @@ class TrainingImages:
         self.context_dropout, self.augment, self.seed = context_dropout, augment, seed
         self._per_group = min(map(len, self._groups))
         self._orders = {}
+
+    @property
+    def fingerprint(self):
+        """str : what tells these images, their conditions and their scale from others."""
+        about = [self.condition.to_dict(), self.scale, self.context_dropout, self.augment]
+        digest = hashlib.sha256(json.dumps([*about, self.seed], sort_keys=True).encode())
+        for tensor in (self.images, self.context):
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def rms(self):

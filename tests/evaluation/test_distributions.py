@@ -1,8 +1,9 @@
 """Distributions of image quantities: known ones, scipy's distances, and refusals."""
 
+import astropy.units as u
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import QTable, Table
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -179,3 +180,16 @@ def test_residual_of_equal_noise_falls_as_the_inverse_of_the_peak():
 def test_refused_relations(peak, residual, message):
     with pytest.raises(ValueError, match=message):
         residual_flux_relation(peak, residual)
+
+
+def test_units_are_converted():
+    """mJy/beam beside Jy/beam, and columns of a table with units."""
+    images, peaks = np.abs(np.random.default_rng(1).normal(size=(3, 8, 8))), np.array([4.0, 5, 6])
+    known = image_statistics(images, peaks=peaks)
+    same = image_statistics(1e3 * images * u.mJy / u.beam, peaks=peaks * u.Jy / u.beam)
+    np.testing.assert_allclose(same.mean, known.mean)
+    one = QTable({"flux": [1.0, 2, 3] * u.Jy})
+    other = QTable({"flux": [1000.0, 2000, 3000] * u.mJy})
+    assert compare_distributions(one, other).table["ks"][0] == 0
+    with pytest.raises(ValueError, match="flux: .*; expected one unit"):
+        compare_distributions(one, QTable({"flux": [1.0] * u.K}))

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -11,6 +12,7 @@ from diffsky.generation import read_cutout_cube
 
 WIDTH = 3.0  # arcsec, standard deviation
 RMS = 0.01
+PIXEL = 1.5 * u.arcsec
 
 
 def write(path, n=20, size=108, pixel=1.8, unit="mJy/beam", name="CUTOUTS"):
@@ -41,6 +43,22 @@ def test_split(tmp_path):
     assert (len(train), len(valid)) == (18, 2)
     np.testing.assert_array_equal(valid, every[[0, 10]])
     np.testing.assert_array_equal(train, np.delete(every, [0, 10], axis=0))
+
+
+def test_bad_pixel_beyond_the_image(tmp_path):
+    path = write(tmp_path / "cube.fits", n=2)
+    good, _ = read_cutout_cube(path)
+    with fits.open(path, mode="update") as file:
+        file["CUTOUTS"].data[0, :3, :3] = np.nan
+    images, selection = read_cutout_cube(path)
+    assert selection.kept.all()
+    np.testing.assert_allclose(images, good)
+
+
+@pytest.mark.parametrize(("size", "pixel"), [(80, 1.5), (80, 1.5 * u.Jy), (0, PIXEL), (80, -PIXEL)])
+def test_sizes_that_are_none(tmp_path, size, pixel):
+    with pytest.raises(ValueError, match="expected angles, the size of 8 pixels or more"):
+        read_cutout_cube(tmp_path / "none.fits", size=size, pixel=pixel)
 
 
 def test_refused(tmp_path):

@@ -139,6 +139,40 @@ def test_warm_start_goes_on_from_the_weights(tmp_path):
         make_small().fit(make_images(), **about, warm_start=True)
 
 
+def test_training_goes_on_with_its_own_images_alone(tmp_path):
+    run = {"checkpoint_dir": tmp_path, "resume": True}
+    fit_classes(checkpoint_dir=tmp_path)
+    fit_classes(**run)
+    for other in ({"labels": ["a", "b"] * 6}, {"peak_flux": True}, {"labels": LABELS[::-1] * 6}):
+        with pytest.raises(ValueError, match="is trained on other images, labels or scales"):
+            make_small().fit(make_images(), **{**PLAN, **run, **other})
+    with pytest.raises(ValueError, match="is trained on other images, labels or scales"):
+        make_small().fit(2 * make_images()[::-1], labels=LABELS * 6, **PLAN, **run)
+
+
+def test_warm_start_keeps_pixels_and_beam():
+    generator = fit_classes(pixel_scale=1.5 * u.arcsec, beam=BEAM)
+    generator.fit(make_images(), labels=LABELS * 6, **PLAN, warm_start=True)
+    assert generator.sample(1, seed=1).meta["pixel_scale"] == 1.5 * u.arcsec
+    assert generator.description_["image"]["size"] == 16
+
+
+def test_images_with_a_unit():
+    images = 1e3 * make_images() * u.mJy / u.beam
+    for same in (images, CCDData(images.value, unit=images.unit)):
+        limits = make_small().fit(same, peak_flux=True, **PLAN).condition_.limits
+        assert limits == pytest.approx((1e-3, 1e-1), rel=1e-5)
+    with pytest.raises(ValueError, match="images: the unit is K; expected Jy / beam or none"):
+        make_small().fit(images.value * u.K, peak_flux=True, **PLAN)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 1] * 6), np.array([b"0", b"1"] * 6)])
+def test_labels_of_other_types(labels):
+    generator = make_small().fit(make_images(), labels=labels, **PLAN)
+    assert generator.condition_.classes == ("0", "1")
+    assert generator.sample(2, label=labels[:2], seed=1).meta["label"] == ["0", "1"]
+
+
 def test_distilled_weights_know_their_condition():
     generator = fit_classes()
     labels = ["round", "wide"] * 6

@@ -34,6 +34,23 @@ def test_array_has_no_titles_unless_given():
     assert [ax.get_title() for ax in axes] == ["a", "b"]
 
 
+def test_images_of_any_values():
+    """Part of a cube, which keeps the labels of all, without data, and below 0."""
+    cube = CCDData(IMAGES.copy(), unit=u.Jy / u.beam, meta={"label": ["a"] * 10})
+    cube.data[0, :2], cube.data[1] = np.nan, -1
+    figure = plot_gallery(cube[:2], figure=Figure())
+    figure.canvas.draw()
+    shown = plot_gallery(cube[2:], vmax=500 * u.mJy / u.beam, figure=Figure()).axes[0].images[0]
+    assert shown.norm.vmax == 0.5
+    assert not figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize("name", ["columns", "max_images"])
+def test_bad_numbers(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; expected an integer of 1 or more"):
+        plot_gallery(IMAGES, **{name: 0}, figure=Figure())
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [

@@ -6,12 +6,14 @@ import os
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 import zarr
 from astropy.io import fits
 from astropy.table import QTable
 from radio_beam import Beam
 from small_generator import fit_small
 
+from diffsky import RadioGalaxyGenerator
 from diffsky.diffusion import drawing
 from diffsky.generation import image_files, read_images
 
@@ -112,7 +114,7 @@ def test_other_run_is_not_continued(of_classes, tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_file_that_is_there_stays(of_classes, tmp_path, kind):
     path = of_classes.write(tmp_path / f"images.{kind}", 2, seed=3)
-    with pytest.raises(FileExistsError, match="pass resume=True to go on with it, or overwrite"):
+    with pytest.raises(FileExistsError, match="is there; resume it or overwrite it"):
         of_classes.write(path, 2, seed=4)
     assert read_images(path).meta["seed"] == 3
     of_classes.write(path, 2, seed=4, overwrite=True)
@@ -146,6 +148,87 @@ def test_device_without_room():
         pytest.raises(OSError, match="No space left"),
     ):
         image_files._fill(file, 3, bytes(100))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_weights_of_the_same_name_do_not_go_on(of_classes, tmp_path, kind):
+    path = of_classes.write(tmp_path / f"images.{kind}", 2, seed=3)
+    other = fit_small(pixel_scale=1.5 * u.arcsec, beam=Beam(6 * u.arcsec))
+    with torch.no_grad():
+        next(other.denoiser_.network.parameters()).mul_(1.01)
+    with pytest.raises(ValueError, match="holds images of sha256"):
+        other.write(path, 2, seed=3, resume=True)
+
+
+def test_half_a_batch_is_drawn_again(of_classes, tmp_path):
+    """What a run that was killed while it wrote leaves of an image."""
+    path, known = tmp_path / "images.fits", of_classes.sample(4, seed=3)
+    of_classes.write(path, 4, seed=3)
+    with fits.open(path) as file:
+        start = file[0].fileinfo()["datLoc"]
+    size = known.data[0].nbytes
+    with open(path, "r+b") as file:
+        file.seek(start + 2 * size + 600)
+        file.write(np.full((2 * size - 600) // 4, np.nan, dtype=">f4").tobytes())
+    np.testing.assert_array_equal(read_images(path).data, known.data[:2])
+    of_classes.write(path, 4, seed=3, resume=True)
+    np.testing.assert_allclose(read_images(path).data, known.data, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_stays_where_there_is_no_device(of_classes, tmp_path, monkeypatch, kind):
+    path = of_classes.write(tmp_path / f"images.{kind}", 2, seed=3)
+    other = RadioGalaxyGenerator(device="none")
+    other._adopt(of_classes.denoiser_, of_classes.preset_, of_classes.description_)
+    with pytest.raises(ValueError, match="device 'none' is not known"):
+        other.write(path, 2, seed=4, overwrite=True)
+    assert read_images(path).meta["seed"] == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_of_something_else_is_not_overwritten(of_classes, tmp_path, kind):
+    folder = tmp_path / f"images.{kind}"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "precious").write_text("mine")
+    with pytest.raises(ValueError, match="of generated images"):
+        of_classes.write(folder, 2, seed=4, overwrite=True)
+    assert (folder / "data" / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_interruption_of_the_replacement_leaves_one_of_both(
+    of_classes, tmp_path, monkeypatch, kind
+):
+    path = of_classes.write(tmp_path / f"images.{kind}", 2, seed=3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files, "_move", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            of_classes.write(path, 2, seed=4, overwrite=True)
+    assert read_images(path).meta["seed"] == 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_link_is_followed(of_classes, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "folder" / "images.zarr")
+    for seed in (3, 4):
+        of_classes.write(tmp_path / "link.zarr", 2, seed=seed, overwrite=True)
+    assert read_images(tmp_path / "folder" / "images.zarr").meta["seed"] == 4
+
+
+def test_first_images_alone(of_classes, tmp_path):
+    path = of_classes.write(tmp_path / "images.fits", 4, seed=3)
+    cube = read_images(path, 3)
+    assert cube.shape[0] == len(cube.meta["label"]) == 3
+
+
+def test_labels_that_fits_cannot_hold(tmp_path):
+    generator = fit_small(labels=["é", "wide"] * 6)
+    with pytest.raises(ValueError, match="FITS has ASCII labels alone; expected a name in .zarr"):
+        generator.write(tmp_path / "images.fits", 2, seed=3)
+    assert not list(tmp_path.iterdir())
+    assert read_images(generator.write(tmp_path / "images.zarr", 2, seed=3)).shape[0] == 2
 
 
 def test_name_of_another_kind(of_classes, tmp_path):
