@@ -228,6 +228,20 @@ def _plain(value):
 
 
 def replace_file(path, content):
+    """Write a file beside its place and move it there, so that it is never there in half.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        Its place, in a folder that is there.
+    content : bytes-like
+        What it holds.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there stays.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -316,13 +316,15 @@ class RadioGalaxyGenerator(DiffusionEstimator):
             A name in ``.fits`` or ``.zarr``.
         n : int
             Number of images, 1 or more.
-        label, peak_flux, guidance, seed, extrapolate, progress : optional
+        label, peak_flux, guidance, seed, extrapolate : optional
             As for `sample`.
         resume : bool, optional
             Go on with the file of a run that was interrupted: with the same arguments, ``seed``
             among them.
         overwrite : bool, optional
             Replace a file that is there.
+        progress : bool or None, optional
+            As for `sample`.
 
         Returns
         -------
