@@ -19,6 +19,7 @@ from generated_sets import (
     balanced,
     draw_classes,
     draw_fluxes,
+    held_apart,
     of_class,
     real_classes,
     real_fluxes,
@@ -91,7 +92,7 @@ def check_classes(real, weights, store, n, epochs, device, targets):
     print_confusion(tables[best])
     targets.check_number("least recall", recall(tables[best]).min(), 0.0, 0.7)
     check_diversity(real["train"], images, labels, targets)
-    learned = trained_classifier(store / "learned", images, labels, real["valid"], **options)
+    learned = trained_classifier(store / "learned", *held_apart(images, labels), **options)
     predicted = learned.predict(test.images)
     counts = check_accuracy(
         "trained on generated, real test", test.labels, predicted, targets, 0.70

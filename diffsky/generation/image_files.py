@@ -101,8 +101,9 @@ class _ImageFile:
         Parameters
         ----------
         about : dict
-            ``run``, what decides the images, with their number ``n``, and ``image``, as from
-            `diffsky.generation.cubes.describe_images`.
+            ``run``, what decides the images, with their number ``n``, ``image``, as from
+            `diffsky.generation.cubes.describe_images`, and ``drawn_by``, what names and versions
+            of the weights may not tell. In what JSON can hold.
         values : list of str or `~astropy.units.Quantity`
             Class or peak flux density of each image.
         resume : bool, optional
