@@ -1,15 +1,14 @@
 """The command ``diffsky generate``."""
 
-import secrets
 from pathlib import Path
 
 import click
 
 from diffsky._console import plain_warnings, start
+from diffsky._options import device_options, draw_seed, sampling_options, seed_option
 
 __all__ = ["generate"]
 
-_SEEDS = 10**6  # seeds that are drawn stay below this, to be short
 _SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -51,29 +50,18 @@ def _check_gallery(ctx, param, value):
     help="Peak flux density of the images, such as 5mJy/beam; by default drawn as in the training.",
 )
 @click.option("--guidance", type=float, help="By default that of the weights.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    help="Repeats a run. By default a new one is drawn and printed.",
-)
+@seed_option
 @click.option(
     "--gallery",
     type=click.Path(dir_okay=False),
     callback=_check_gallery,
     help="Picture of the first images.",
 )
-@click.option("--sampler", help="By default that of the weights.")
-@click.option("--n-steps", type=click.IntRange(min=1), help="By default those of the weights.")
+@sampling_options
 @click.option("--extrapolate", is_flag=True, help="Accept peaks beyond those of the training.")
 @click.option("--resume", is_flag=True, help="Go on with a file that was interrupted.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
-@click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
-@click.option(
-    "--precision",
-    type=click.Choice(("auto", "float32", "bfloat16")),
-    default="auto",
-    show_default=True,
-)
+@device_options
 def generate(output, weights, n, label, peak_flux, seed, gallery, overwrite, **options):
     """Draw images of radio galaxies into OUTPUT, a FITS file or a zarr store.
 
@@ -84,7 +72,7 @@ def generate(output, weights, n, label, peak_flux, seed, gallery, overwrite, **o
         raise click.ClickException(f"{gallery} is there; pass --overwrite to replace it")
     if options["resume"] and seed is None:
         raise click.UsageError("--resume needs the --seed of the run")
-    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    seed = draw_seed(seed)
     step = start(f"diffsky generate {output} with seed {seed}")
     run = {name: options.pop(name) for name in ("sampler", "n_steps", "device", "precision")}
     with plain_warnings():

@@ -4,7 +4,6 @@ What is heavy is imported after the options were checked, so that help and refus
 """
 
 import contextlib
-import secrets
 import sys
 import warnings
 from pathlib import Path
@@ -25,14 +24,13 @@ from diffsky._evaluate_command import (
 )
 from diffsky._generate_command import generate
 from diffsky._lotss_command import lotss
+from diffsky._options import device_options, draw_seed, sampling_options, seed_option
 from diffsky._simulate_command import draw_pairs, make_setup, setup_options
 
 __all__ = ["main"]
 
 WEIGHTS = "alma-band6"
 STRATEGIES = ("median", "mean", "detect-aggregate")
-PRECISIONS = ("auto", "float32", "bfloat16")
-_SEEDS = 10**6  # seeds that are drawn stay below this, to be short
 _INTERRUPTED = 130
 _BEAM_UNITS = ("arcsec", "arcsec", "deg")
 
@@ -85,11 +83,7 @@ class _Beam(click.ParamType):
 _FILE = click.Path(exists=True, dir_okay=False)
 _SHARED = {
     "output": click.option("--output", type=click.Path(), help="Folder to write into."),
-    "seed": click.option(
-        "--seed",
-        type=click.IntRange(0, 2**31 - 1),
-        help="Repeats a run. By default a new one is drawn and printed.",
-    ),
+    "seed": seed_option,
     "samples": click.option(
         "--n-samples",
         type=click.IntRange(min=1),
@@ -131,7 +125,7 @@ def _demo(output, seed, n_samples, weights, overwrite):
     """
     from diffsky.products import format_comparison, product_folder
 
-    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    seed = draw_seed(seed)
     folder = Path(output or f"diffsky-demo-{seed}")
     step = start(f"diffsky demo with seed {seed}")
     with plain_warnings(), product_folder(folder, overwrite=overwrite) as stage:
@@ -171,8 +165,7 @@ def _demo(output, seed, n_samples, weights, overwrite):
     show_default=True,
     help="Where the positions of the sources come from.",
 )
-@click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@device_options
 @click.option("--regions", type=_FILE, help="Region file; sources inside it alone are listed.")
 def _predict(image, output, seed, overwrite, **options):
     """Deconvolve the dirty image in the FITS file IMAGE and list its sources.
@@ -183,7 +176,7 @@ def _predict(image, output, seed, overwrite, **options):
     """
     from diffsky.products import format_catalog, product_folder, write_products
 
-    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    seed = draw_seed(seed)
     name = Path(image).name.removesuffix(".gz").removesuffix(".fits")
     folder = Path(output or f"{name}-diffsky")
     step = start(f"diffsky predict {image} with seed {seed}")
@@ -253,10 +246,8 @@ def _simulate(store, n, prior, seed, workers, log_dir, **options):
 @click.option(
     "--psf", "use_psf", is_flag=True, help="Give the weights the true PSF too, for bright sources."
 )
-@click.option("--sampler", help="By default that of the weights.")
-@click.option("--n-steps", type=click.IntRange(min=1), help="By default those of the weights.")
-@click.option("--device", help="cuda, mps or cpu; by default the first that is there.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@sampling_options
+@device_options
 @click.option("--overwrite", is_flag=True, help="Replace results of other weights or options.")
 def _evaluate(
     store, weights, output, n_samples, seed, n, validation, calibrate, use_psf, overwrite, **run

@@ -1,6 +1,7 @@
 """What every training refuses before it starts."""
 
 import math
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,8 @@ def check_plan(learning_rate, resume, checkpoint_dir):
     ValueError
         If one is refused.
     """
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+    if not (isinstance(learning_rate, Real) and 0 < learning_rate < math.inf):
+        raise ValueError(f"learning_rate is {learning_rate!r}; expected a number above 0")
     if resume and checkpoint_dir is None:
         raise ValueError("resume=True needs checkpoint_dir=, the folder of the run to continue")
 

@@ -34,6 +34,27 @@ class ChannelNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def add_position(x):
+    """Add channels that say where in the image a pixel is.
+
+    Parameters
+    ----------
+    x : `torch.Tensor`
+        Shape (n, channels, ny, nx).
+
+    Returns
+    -------
+    x : `torch.Tensor`
+        Shape (n, channels + 3, ny, nx): x and y in units of half a side, from the centre, and
+        x^2 + y^2.
+    """
+    n, _, ny, nx = x.shape
+    y = torch.linspace(-1, 1, ny, dtype=x.dtype, device=x.device)[:, None].expand(ny, nx)
+    across = torch.linspace(-1, 1, nx, dtype=x.dtype, device=x.device).expand(ny, nx)
+    place = torch.stack([across, y, across**2 + y**2]).expand(n, 3, ny, nx)
+    return torch.cat([x, place], dim=1)
+
+
 class NoiseEmbedding(nn.Module):
     """Fourier features of c_noise (V24 eq. 21), then two linear layers with SiLU.
 
@@ -117,11 +138,15 @@ class UNet(nn.Module):
         Length of the context vector; 0, the default, has none.
     dropout : float, optional
         Share of the values that training drops in each block. Default 0.
+    position : bool, optional
+        Whether the network is told where in the image a pixel is, for images whose middle is
+        special: see `add_position`. Default False.
 
     Notes
     -----
     No attention and no normalisation over pixels: the output at a pixel depends on a finite
-    neighbourhood of `reach` pixels, and height and width may be any multiple of `stride`.
+    neighbourhood of `reach` pixels, and height and width may be any multiple of `stride`. Without
+    ``position`` the network is the same function everywhere.
     """
 
     def __init__(
@@ -135,12 +160,15 @@ class UNet(nn.Module):
         width=256,
         context=0,
         dropout=0.0,
+        position=False,
     ):
         super().__init__()
+        self.position = position
         self.patch, self.channels, self.blocks = patch, tuple(channels), blocks
         self.embedding = NoiseEmbedding(width)
         self.context = ContextEmbedding(context, width) if context else None
-        self.first = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
+        channels_in = in_channels + 3 * position
+        self.first = nn.Conv2d(channels_in * patch**2, channels[0], 3, padding=1)
         self.down, self.down_resize = nn.ModuleList(), nn.ModuleList()
         skips, current = [channels[0]], channels[0]
         for level, level_channels in enumerate(channels):
@@ -219,6 +247,7 @@ class UNet(nn.Module):
                 f"expected multiples of {self.stride}"
             )
         embedding = add_context(self.context, self.embedding(c_noise), context)
+        x = add_position(x) if self.position else x
         h = self.first(functional.pixel_unshuffle(x, self.patch))
         skips, down = [h], iter(self.down)
         for level in range(len(self.channels)):

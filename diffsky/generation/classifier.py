@@ -1,5 +1,7 @@
 """MorphologyClassifier: the class of a radio galaxy from its image (V24 section 5.3)."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 
@@ -121,8 +123,8 @@ class MorphologyClassifier:
         plan |= {"patience": patience, "min_learning_rate": min_learning_rate, "dropout": dropout}
         plan["seed"] = seed
         check_integers(epochs=epochs, checkpoint_every=checkpoint_every)
-        _check_numbers(plan)
         check_plan(learning_rate, resume, checkpoint_dir)
+        _check_numbers(plan)
         checkpoint = find_checkpoint(checkpoint_dir, resume)
         labels = plain_labels(labels)
         condition = ClassCondition(sorted(set(labels)))
@@ -349,8 +351,8 @@ def _check_numbers(plan):
     check_integers(2, batch_size=plan["batch_size"])  # batch normalisation takes two
     check_integers(0, patience=plan["patience"], seed=plan["seed"])
     for name, low in {"factor": 0, "min_learning_rate": 0, "dropout": 0}.items():
-        if not low <= plan[name] < 1:
-            raise ValueError(f"{name} is {plan[name]}; expected 0 or more and less than 1")
+        if not (isinstance(plan[name], Real) and low <= plan[name] < 1):
+            raise ValueError(f"{name} is {plan[name]!r}; expected 0 or more and less than 1")
 
 
 def _check_recipe(recipe, folder):

@@ -185,7 +185,7 @@ class PeakFluxCondition:
         if bad.any():
             raise ValueError(
                 f"peak_flux is {peaks[bad][0]:.4g} Jy/beam; expected {low:.4g} to {high:.4g} "
-                "Jy/beam, the range of the training; extrapolate=True tries others above 0"
+                "Jy/beam, the range of the training, or extrapolate to any above 0"
             )
         return torch.from_numpy(self._standardise(peaks)[:, None]).float()
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from diffsky.diffusion import UNet, build_network
+from diffsky.diffusion.networks import add_position
 
 CONFIGS = [
     {"channels": (4,), "blocks": 1, "patch": 1},
@@ -77,6 +78,27 @@ def test_translation_by_the_stride():
     assert one[inner].numel() > 0
     assert one[inner].std() > 0
     torch.testing.assert_close(one[inner], other[inner])
+
+
+def test_position_is_known_where_it_is_asked_for():
+    """An even image has an even response within the border, unless the network knows places."""
+    for position in (False, True):
+        network = make_network(channels=(4,), blocks=1, patch=1, position=position)
+        n = 2 * network.reach + 8
+        with torch.inference_mode():
+            response = network(torch.ones(1, 1, n, n, dtype=torch.float64), C_NOISE)
+        inner = response[0, 0, network.reach : -network.reach, network.reach : -network.reach]
+        assert (inner.std() > 1e-3) == position
+
+
+def test_position_has_the_symmetry_of_the_image():
+    channels = add_position(torch.zeros(2, 1, 4, 6))
+    assert channels.shape == (2, 4, 4, 6)
+    across, along, square = channels[1, 1:]
+    torch.testing.assert_close(across, -across.flip(1))
+    torch.testing.assert_close(along, -along.flip(0))
+    torch.testing.assert_close(square, across**2 + along**2)
+    assert across.max() == along.max() == 1
 
 
 def test_tile_agrees_with_the_field():

@@ -298,6 +298,8 @@ def test_progress(narrow, capsys):
         ({"patience": 1.5}, "patience is 1.5; expected 0 or more, an integer"),
         ({"learning_rate": 0}, "learning_rate is 0; expected a number above 0"),
         ({"factor": 1.0}, "factor is 1.0; expected 0 or more and less than 1"),
+        ({"dropout": "half"}, "dropout is 'half'; expected 0 or more and less than 1"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number above 0"),
         ({"min_learning_rate": -1}, "min_learning_rate is -1"),
         ({"dropout": float("nan")}, "dropout is nan"),
         ({"seed": -1}, "seed is -1"),

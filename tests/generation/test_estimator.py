@@ -269,7 +269,7 @@ def test_bad_request(of_classes, options, message):
 def test_bad_peaks(of_peaks):
     with pytest.raises(ValueError, match="label is given to weights that are conditioned on peaks"):
         of_peaks.sample(1, label="round")
-    with pytest.raises(ValueError, match="the range of the training; extrapolate=True"):
+    with pytest.raises(ValueError, match="the range of the training, or extrapolate"):
         of_peaks.sample(1, peak_flux=1 * JY)
     with pytest.raises(ValueError, match="peak_flux is -1 Jy/beam"):
         of_peaks.sample(2, peak_flux=[10, -1] * JY, extrapolate=True)
