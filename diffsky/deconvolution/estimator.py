@@ -18,6 +18,7 @@ from diffsky.deconvolution.reconstruction import (
 from diffsky.deconvolution.residual import residual_image, residual_statistics
 from diffsky.deconvolution.strategies import check_strategy
 from diffsky.diffusion.estimator import DiffusionEstimator
+from diffsky.simulation.noise_check import NoiseWatch
 
 __all__ = ["DiffusionDeconvolver"]
 
@@ -131,9 +132,18 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt
             On Ctrl-C or SIGTERM, after a checkpoint was written.
+
+        Warns
+        -----
+        DiffskyWarning
+            If the noise of the first eight pairs is correlated, pixel by pixel: a network learns
+            such noise by heart. Pairs that are turned or cut at random hide it, but those of a
+            `diffsky.simulation.PairDataset`, which looks at whole fields.
         """
         preset = self._fitted().preset_ if warm_start else get_preset(self.preset)
         self._check_pairs(pairs, preset)
+        if not hasattr(pairs, "noise_correlation"):  # a PairDataset has said so
+            pairs = NoiseWatch(pairs)
         options = {"loss": BalancedLoss(preset.scale)} if balance else {}
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         return self._train(

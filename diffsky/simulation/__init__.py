@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "dataset": ["PairDataset"],
         "fast_pair": ["simulate_fast_pair"],
         "flux_pairs": ["FluxPairs"],
+        "noise_check": ["NoiseCorrelation", "measure_noise_correlation"],
         "pair": ["SimulatedPair"],
         "pairs": ["SimulatedPairs"],
         "published": ["PublishedPair", "read_drozdova2024"],

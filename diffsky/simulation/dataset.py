@@ -7,6 +7,12 @@ import torch
 
 from diffsky.deconvolution.scaling import WorkingScale
 from diffsky.simulation._working_pair import prepare_pair
+from diffsky.simulation.noise_check import (
+    N_IMAGES,
+    measure_noise_correlation,
+    noise_image,
+    warn_of_shared_noise,
+)
 from diffsky.simulation.store import PairStore
 
 __all__ = ["PairDataset"]
@@ -48,6 +54,11 @@ class PairDataset:
     ------
     FileNotFoundError, ValueError
         As `PairStore`; if it has no whole pair; or if a number is out of range.
+
+    Warns
+    -----
+    DiffskyWarning
+        If the noise of different pairs is correlated: see `noise_correlation`.
     """
 
     def __init__(
@@ -74,6 +85,24 @@ class PairDataset:
         if not self.numbers:
             raise ValueError(f"{self.store.path} has no whole pair; expected one or more")
         self._fields, self._held, self._largest = OrderedDict(), 0, {}
+        warn_of_shared_noise(self.noise_correlation())
+
+    def noise_correlation(self, n=N_IMAGES):
+        """Correlate the noise of some pairs: what of their dirty images the true sky leaves.
+
+        Parameters
+        ----------
+        n : int, optional
+            Pairs, evenly spread over the store. Default 8.
+
+        Returns
+        -------
+        correlation : `diffsky.simulation.NoiseCorrelation`
+            About 0 for independent noise, which every simulation with a seed of its own has.
+        """
+        places = np.linspace(0, len(self) - 1, min(n, len(self))).astype(int)
+        pairs = (self.store.read(self.numbers[place]) for place in places)
+        return measure_noise_correlation([noise_image(pair, self.pblimit) for pair in pairs])
 
     def __len__(self):
         """Number of pairs."""

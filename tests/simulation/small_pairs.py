@@ -49,8 +49,10 @@ def make_instrument(size=64, uv_seed=0):
     return instrument_from_uv(uv, pixel_scale=CELL, primary_beam=gain, rms=RMS), uv
 
 
-def make_pair(number=0, *, size=64, uv_seed=0, prior=PRIOR, sources=None, rms=RMS, **parameters):
-    """One pair; its number decides sources and noise."""
+def make_pair(
+    number=0, *, noise=None, size=64, uv_seed=0, prior=PRIOR, sources=None, rms=RMS, **parameters
+):
+    """One pair; its number decides sources and noise, or the noise has a number of its own."""
     setup = ObservationSetup(cell=CELL * u.arcsec, image_size=size)
     instrument, uv = make_instrument(size, uv_seed)
     if sources is None:
@@ -59,7 +61,8 @@ def make_pair(number=0, *, size=64, uv_seed=0, prior=PRIOR, sources=None, rms=RM
     sky = render_sources(
         sources, [0] * len(sources), 1, (size, size), pixel=CELL, kernel_fwhm=kernel
     )
-    noise = instrument.noise([sample_generator(7, number)]) * (rms / RMS)
+    stream = sample_generator(7, number if noise is None else noise)
+    noise = instrument.noise([stream]) * (rms / RMS)
     pixels = (instrument.forward(sky, kernel_fwhm=kernel) + noise)[0].numpy()
     gain = instrument.primary_beam.numpy()
     meta = {"beam": BEAM, "frequency": 230 * u.GHz, "telescope": "ALMA"}
