@@ -32,6 +32,9 @@ class UVTracks:
         Shape (n,): elevation of the source in deg.
     areas : `numpy.ndarray`
         Shape (n,): product of the diameters of the two dishes in m**2.
+    rows : `numpy.ndarray` of int
+        Shape (n,): which of all visibilities a point is, counted integration by integration and
+        within one baseline by baseline, those that are left out among them.
     flagged : float
         Share of the visibilities that are left out: shadowed, or too low.
     """
@@ -40,6 +43,7 @@ class UVTracks:
     weights: np.ndarray
     elevation: np.ndarray
     areas: np.ndarray
+    rows: np.ndarray
     flagged: float
 
 
@@ -100,6 +104,7 @@ def uv_tracks(array, *, direction, frequency, total_time, integration, hour_angl
         weights=(areas / array.diameters.max() ** 2) ** 2,
         elevation=elevation[integrations],
         areas=areas,
+        rows=integrations * dropped.shape[1] + pairs,
         flagged=float(dropped.mean()),
     )
 

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "pair": ["SimulatedPair"],
         "pairs": ["SimulatedPairs"],
         "published": ["PublishedPair", "read_drozdova2024"],
+        "shared_noise": ["SharedNoise"],
         "simulate": ["simulate_pair", "simulate_pairs"],
         "skymodels": [
             "PRIORS",

@@ -155,6 +155,9 @@ def test_shadow():
     shadowed = uv_tracks(make_array((0, 0, 0), (0, 13, 0), (300, 0, 0)), **options)
     assert shadowed.flagged == pytest.approx(2 / 3)
     assert len(shadowed.uv) == 20
+    # the first antenna is behind; the baseline of the others is the third
+    assert shadowed.rows.tolist() == list(range(2, 60, 3))
+    assert free.rows.tolist() == list(range(60))
     overhead = options | {"direction": SkyCoord(10 * u.deg, 0 * u.deg)}
     assert uv_tracks(make_array((0, 0, 0), (0, 13, 0)), **overhead).flagged == 0
 
