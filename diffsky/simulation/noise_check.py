@@ -38,6 +38,11 @@ class NoiseCorrelation:
         of the product of both power spectra, over the product of their sums.
     n_images, n_couples : int
         How many were compared.
+
+    Notes
+    -----
+    Independent noise is excluded where the mean exceeds 0.1 or the largest correlation 0.3, and
+    both six errors.
     """
 
     mean: float
@@ -48,10 +53,7 @@ class NoiseCorrelation:
 
     @property
     def shared(self):
-        """bool : whether independent noise is excluded.
-
-        It is where the mean exceeds 0.1 or the largest correlation 0.3, each by six errors.
-        """
+        """bool : whether independent noise is excluded."""
         if not self.n_couples:
             return False
         by_chance = _BY_CHANCE * self.error
