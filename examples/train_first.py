@@ -16,6 +16,10 @@ from radio_beam import Beam
 from diffsky.generation import read_first
 
 PIXEL, BEAM = 1.8 * u.arcsec, Beam(5.4 * u.arcsec)  # VLA FIRST
+DATA = {
+    "source": "VLA FIRST; training split of Griese et al. 2023, https://zenodo.org/records/7351724",
+    "terms": "scholarly, educational and private non-commercial use",
+}
 
 
 @click.command()
@@ -48,6 +52,7 @@ def main(folder, data, preset, steps, batch_size, learning_rate, device):
         resume=True,
         seed=1,
     )
+    generator.description_["data"] = DATA
     generator.save(folder / "first", name="first", half=True, overwrite=True)
     click.echo(f"saved {folder / 'first'}")
 

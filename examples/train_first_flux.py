@@ -17,6 +17,10 @@ from radio_beam import Beam
 from diffsky.generation import read_cutout_cube
 
 PIXEL, BEAM = 1.5 * u.arcsec, Beam(5.4 * u.arcsec)
+DATA = {
+    "source": "VLA FIRST; cutouts around the sources of MiraBest (Porter & Scaife 2023)",
+    "terms": "scholarly, educational and private non-commercial use",
+}
 
 
 @click.command()
@@ -46,6 +50,7 @@ def main(folder, data, preset, steps, batch_size, learning_rate, device):
         resume=True,
         seed=1,
     )
+    generator.description_["data"] = DATA
     generator.save(folder / "first-flux", name="first-flux", half=True, overwrite=True)
     click.echo(f"saved {folder / 'first-flux'}")
 
