@@ -1,4 +1,4 @@
-"""Training pairs made on the fly on a grid in arcsec, as D24 has it: true sky in Jy."""
+"""Training pairs made on the fly of whole fields in Jy and arcsec, as D24 has them."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from diffsky.deconvolution.scaling import FluxScale
+from diffsky.deconvolution.scaling import FluxScale, WorkingScale
 from diffsky.simulation.counter import CounterStreams
 from diffsky.simulation.skymodels import PRIORS, Prior, render_sources
 from diffsky.simulation.uv_bank import UVBank
@@ -19,7 +19,7 @@ _PAIRS_AT_ONCE = {"cpu": 8, "other": 64}
 
 @dataclass(repr=False)
 class FluxPairs:
-    """Endless pairs of dirty image and true sky on the grid of a `FluxScale`.
+    """Endless pairs of dirty image and true sky, of whole fields of one array.
 
     Skies are drawn and observed on the pixels of the image, and both go to the working grid as
     `diffsky.DiffusionDeconvolver.predict` and `PairDataset` bring them there. Pair k of a seed is
@@ -35,15 +35,24 @@ class FluxPairs:
         least the side of the image, better twice that: then the PSF does not wrap around.
     primary_beam : array_like
         Shape (size, size): response on the pixels of the image.
-    rms : tuple of float
+    rms : tuple of float or None, optional
         Range of the noise rms in Jy/beam, uniform.
+    noise : `torch.Tensor` or None, optional
+        Instead of ``rms``: shape (n, size, size), the noise image of each observation in Jy/beam,
+        which all pairs of that observation get. So D24 trained, whose observations share their
+        noise (`SharedNoise`); a network learns it by heart.
     cell : float, optional
         Pixel of the image in arcsec. Default 0.1.
     prior : `Prior`, optional
         In Jy and arcsec. By default ``PRIORS["independent"]``.
-    scale : `diffsky.deconvolution.FluxScale`, optional
+    scale : `diffsky.deconvolution.FluxScale` or `diffsky.deconvolution.WorkingScale`, optional
         Working grid, and how images become what the network sees. By default that of the preset
         ``drozdova2024``.
+    beam : float or None, optional
+        Geometric mean FWHM in arcsec, which a `WorkingScale` needs.
+    stride : int, optional
+        Height and width of the grid of a `WorkingScale` are multiples of this. Default 8, which
+        the preset ``small`` takes.
     pblimit : float, optional
         There is no data where the primary beam is this or less. Default 0.2.
     seed : int, optional
@@ -58,10 +67,13 @@ class FluxPairs:
 
     weights: torch.Tensor
     primary_beam: np.ndarray
-    rms: tuple
+    rms: tuple | None = None
+    noise: torch.Tensor | None = None
     cell: float = 0.1
     prior: Prior = field(default_factory=lambda: PRIORS["independent"])
-    scale: FluxScale = field(default_factory=FluxScale)
+    scale: FluxScale | WorkingScale = field(default_factory=FluxScale)
+    beam: float | None = None
+    stride: int = 8
     pblimit: float = 0.2
     seed: int = 0
 
@@ -70,6 +82,9 @@ class FluxPairs:
         _check(self)
         self._grid = _Resampler(self)
         self._banks = {}
+        if self.noise is not None:
+            seen = torch.from_numpy(self.primary_beam > self.pblimit)
+            self._levels = torch.stack([image[seen].std() for image in self.noise])
 
     def __repr__(self):
         return (
@@ -89,15 +104,16 @@ class FluxPairs:
         description : dict
             ``instruments`` (their number), ``beam`` (least and largest of theirs, geometric mean
             FWHM in arcsec), ``largest_flux`` (in units of the least rms), ``priors`` (keywords,
-            and the share 1), ``rms``, ``cell``, ``field_size`` (pixels of the image),
-            ``pblimit``, ``seed``.
+            and the share 1), ``rms``, ``noise`` (independent or shared), ``cell``, ``field_size``
+            (pixels of the image), ``pblimit``, ``seed``.
         """
         return {
             "instruments": len(self.weights),
             "beam": _range_of_beams(self.weights, self.cell),
-            "largest_flux": self.prior.brightest / float(self.rms[0]),
+            "largest_flux": self.prior.brightest / self._rms_range()[0],
             "priors": [{**self.prior.to_dict(), "share": 1.0}],
-            "rms": [float(value) for value in self.rms],
+            "rms": self._rms_range(),
+            "noise": "independent" if self.noise is None else "shared",
             "cell": float(self.cell),
             "field_size": len(self.primary_beam),
             "pblimit": self.pblimit,
@@ -117,9 +133,10 @@ class FluxPairs:
         Returns
         -------
         target : `torch.Tensor`
-            Shape (n, 1, size, size): normalised true sky.
+            Shape (n, 1, size, size): scaled sky.
         condition : `torch.Tensor`
-            Shape (n, 1, size, size): dirty image.
+            Shape (n, 1, size, size): dirty image; of a `WorkingScale` (n, 2, height, width), dirty
+            image and primary beam.
         """
         numbers = list(numbers)
         at_once = _PAIRS_AT_ONCE.get(torch.device(device).type, _PAIRS_AT_ONCE["other"])
@@ -133,15 +150,31 @@ class FluxPairs:
         """Apparent sky and dirty image over rms, primary beam and rms on the working grid."""
         streams = CounterStreams(self.seed, numbers, device)
         choice, level = streams.uniform(_PAIR, 2).unbind(1)
-        rms = (self.rms[0] + (self.rms[1] - self.rms[0]) * level)[:, None, None]
-        size = len(self.primary_beam)
+        choice = (choice * len(self.weights)).long()
+        size, kernel = len(self.primary_beam), self._grid.kernel_fwhm
         within = ((size - 1) // 2) * self.cell
         sources, owner = self.prior.draw_many(streams, within=within)
-        sky = render_sources(sources, owner, len(numbers), (size, size), pixel=self.cell)
         gain = torch.as_tensor(self.primary_beam, dtype=torch.float32, device=device)
-        choice = (choice * len(self.weights)).long()
-        dirty = self._bank(device).observe(sky * gain / rms, choice, streams, _NOISE)
-        return self._grid.to_working(sky / rms, dirty, rms)
+
+        def render(**options):
+            shape = (size, size)
+            return render_sources(sources, owner, len(numbers), shape, pixel=self.cell, **options)
+
+        sky = render()
+        if self.noise is None:
+            rms = (self.rms[0] + (self.rms[1] - self.rms[0]) * level)[:, None, None]
+            dirty = self._bank(device).observe(sky * gain / rms, choice, streams, _NOISE)
+        else:
+            rms = self._levels[choice.cpu()].to(device)[:, None, None]
+            dirty = self._bank(device).observe(sky * gain / rms, choice)
+            dirty = dirty + self.noise[choice.cpu()].to(device) / rms
+        truth = render(kernel_fwhm=kernel) if kernel else sky
+        return self._grid.to_working(truth / rms, dirty, rms)[:, : self.scale.planes]
+
+    def _rms_range(self):
+        """Least and largest noise rms."""
+        levels = self.rms if self.noise is None else (self._levels.min(), self._levels.max())
+        return [float(value) for value in levels]
 
     def _bank(self, device):
         if str(device) not in self._banks:
@@ -157,8 +190,13 @@ class _Resampler:
 
         from diffsky.deconvolution.grid import WorkingGrid
 
-        valid = pairs.primary_beam > pairs.pblimit
-        grid = WorkingGrid.fixed(valid, pairs.scale.pixel / pairs.cell, pairs.scale.size)
+        valid, scale = pairs.primary_beam > pairs.pblimit, pairs.scale
+        if scale.pixels_per_beam is None:
+            grid = WorkingGrid.fixed(valid, scale.pixel / pairs.cell, scale.size)
+        else:
+            zoom = pairs.beam / scale.pixels_per_beam / pairs.cell
+            grid = WorkingGrid.around(valid, zoom, pairs.stride)
+        self.kernel_fwhm = scale.kernel_fwhm * grid.zoom
         self._shape, self._area = grid.working_shape, grid.zoom**2
         nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
         self._filled = torch.from_numpy(nearest[0] * valid.shape[1] + nearest[1]).long()
@@ -190,8 +228,10 @@ def _range_of_beams(weights, cell):
 
 
 def _check(pairs):
-    if not isinstance(pairs.scale, FluxScale):
-        raise TypeError(f"scale is {pairs.scale!r}; expected a FluxScale")
+    if not isinstance(pairs.scale, FluxScale | WorkingScale):
+        raise TypeError(f"scale is {pairs.scale!r}; expected a FluxScale or a WorkingScale")
+    if pairs.scale.pixels_per_beam is not None and not (pairs.beam and pairs.beam > 0):
+        raise ValueError(f"beam is {pairs.beam}; expected that of a WorkingScale in arcsec")
     if not isinstance(pairs.prior, Prior):
         raise TypeError(f"prior is {pairs.prior!r}; expected a Prior, one of PRIORS perhaps")
     if pairs.prior.relative:
@@ -205,9 +245,15 @@ def _check(pairs):
             f"weights have shape {grid}; expected (n, N, N // 2 + 1) with N of {shape[0]}, the "
             "side of the primary beam, or more"
         )
-    low, high = pairs.rms
-    if not 0 < low <= high < math.inf:
+    if (pairs.rms is None) == (pairs.noise is None):
+        raise ValueError("expected either rms or noise images")
+    if pairs.rms is not None and not 0 < pairs.rms[0] <= pairs.rms[1] < math.inf:
         raise ValueError(f"rms is {pairs.rms}; expected two numbers above 0 in Jy/beam")
+    if pairs.noise is not None and pairs.noise.shape != (len(pairs.weights), *shape):
+        raise ValueError(
+            f"noise has shape {tuple(pairs.noise.shape)}; expected {(len(pairs.weights), *shape)}, "
+            "an image for each observation"
+        )
     if not 0 < pairs.cell < math.inf:
         raise ValueError(f"cell is {pairs.cell}; expected a number of arcsec above 0")
     if not 0.1 <= pairs.pblimit < 1:

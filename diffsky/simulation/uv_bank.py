@@ -48,7 +48,7 @@ class UVBank:
         for name in ("_cells", "_response", "_amplitude"):
             setattr(self, name, getattr(self, name).to(device))
 
-    def observe(self, apparent, choice, streams, purpose):
+    def observe(self, apparent, choice, streams=None, purpose=None):
         """Dirty images with noise of unit rms.
 
         Parameters
@@ -57,9 +57,9 @@ class UVBank:
             Shape (n, ny, nx): skies times primary beams in rms per pixel.
         choice : `torch.Tensor`
             Shape (n,): the instrument of each.
-        streams : `~diffsky.simulation.counter.CounterStreams`
-            One for each image.
-        purpose : int
+        streams : `~diffsky.simulation.counter.CounterStreams` or None, optional
+            One for each image; None observes without noise.
+        purpose : int or None, optional
             Which of its numbers make the noise.
 
         Returns
@@ -72,8 +72,9 @@ class UVBank:
         rows = torch.fft.rfft(apparent, n=n, dim=-1)[..., : self._columns]
         plane = torch.view_as_real(torch.fft.fft(rows, n=n, dim=-2)).flatten(1, 2)
         values = plane.gather(1, cells) * self._response[choice][:, :, None]
-        white = streams.complex_normal(purpose, cells.shape[1])
-        values = values + white * self._amplitude[choice][:, :, None]
+        if streams is not None:
+            white = streams.complex_normal(purpose, cells.shape[1])
+            values = values + white * self._amplitude[choice][:, :, None]
         # Instruments with fewer cells than the largest add zeros to the first.
         plane = torch.zeros_like(plane).scatter_add_(1, cells, values)
         plane = torch.view_as_complex(plane.unflatten(1, (n, self._columns)))

@@ -145,7 +145,7 @@ def test_description_is_json():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"scale": WorkingScale()}, TypeError, "expected a FluxScale"),
+        ({"scale": "small"}, TypeError, "expected a FluxScale or a WorkingScale"),
         ({"scale": FluxScale(size=8)}, ValueError, "expected none beyond the 8 x 8 working"),
         ({"prior": PRIORS["wide"]}, ValueError, "expected one in Jy and arcsec"),
         ({"prior": "independent"}, TypeError, "prior is 'independent'; expected a Prior"),
@@ -160,4 +160,69 @@ def test_description_is_json():
 )
 def test_refused(options, error, message):
     with pytest.raises(error, match=message):
+        make_pairs(**options)
+
+
+# Shared noise, and the grid in beams
+
+
+def noise_images():
+    generator = torch.Generator().manual_seed(2)
+    return 1e-4 * torch.randn(2, SIZE, SIZE, generator=generator)
+
+
+def test_all_pairs_of_an_observation_have_its_noise():
+    """Whatever the seed; in units of the rms that it has where there is data."""
+    pairs = make_pairs(rms=None, noise=noise_images(), prior=NOTHING)
+    dirty = pairs.batch(range(6))[1]
+    kinds = {image.numpy().tobytes() for image in dirty}
+    assert len(kinds) == 2
+    other = make_pairs(rms=None, noise=noise_images(), prior=NOTHING, seed=9).batch(range(6))[1]
+    assert {image.numpy().tobytes() for image in other} == kinds
+    assert pairs.describe()["noise"] == "shared"
+    low, high = pairs.describe()["rms"]
+    assert 0.9e-4 < low < high < 1.1e-4
+    assert make_pairs().describe()["noise"] == "independent"
+
+
+def test_sources_are_added_to_the_noise():
+    one = make_pairs(rms=None, noise=noise_images()[:1], weights=WEIGHTS[:1])
+    empty = make_pairs(rms=None, noise=noise_images()[:1], weights=WEIGHTS[:1], prior=NOTHING)
+    signal = one.batch([3])[1] - empty.batch([3])[1]
+    quiet = make_pairs(rms=(1e-12, 1e-12), weights=WEIGHTS[:1])
+    expected = quiet.batch([3])[1]
+    assert_close(signal, expected - expected.flatten()[0], rtol=0, atol=1e-4)
+
+
+def test_grid_in_beams_is_that_of_a_data_set():
+    """Target and condition of a `WorkingScale`, beside what predict makes of the image."""
+    scale, beam = WorkingScale(), 1.2
+    pairs = make_pairs(scale=scale, beam=beam, weights=WEIGHTS[:1], rms=(1e-9, 1e-9))
+    target, condition = pairs.batch([2])
+    assert condition.shape[1] == 2
+    assert all(n % 8 == 0 for n in target.shape[2:])
+    sources, _ = drawn(pairs, [2])
+    apparent = scale.unscale_target(target)[0, 0].double() * 1e-9
+    gain = condition[0, 1]
+    x, y = sources.x.double() / CELL, sources.y.double() / CELL
+    expected = sources.flux.double() * torch.exp(-4 * np.log(2) * (x**2 + y**2) / 40**2)
+    assert float(apparent.sum()) == pytest.approx(float(expected.sum()), rel=0.02)
+    assert gain.max() == pytest.approx(1, abs=0.01)
+    wide = make_pairs(scale=WorkingScale(kernel_beams=0.8), beam=beam, weights=WEIGHTS[:1])
+    narrow = make_pairs(scale=scale, beam=beam, weights=WEIGHTS[:1])
+    peaks = [pairs.scale.unscale_target(pairs.batch([2])[0]).max() for pairs in (wide, narrow)]
+    assert peaks[0] < 0.9 * peaks[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rms": None}, "expected either rms or noise images"),
+        ({"noise": torch.zeros(2, SIZE, SIZE)}, "expected either rms or noise images"),
+        ({"rms": None, "noise": torch.zeros(1, SIZE, SIZE)}, "noise has shape .*an image for each"),
+        ({"scale": WorkingScale()}, "beam is None; expected that of a WorkingScale"),
+    ],
+)
+def test_noise_and_beam_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
         make_pairs(**options)
