@@ -4,11 +4,13 @@ import runpy
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from diffsky import DiffusionDeconvolver
+from diffsky.simulation import SharedNoise
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = [
@@ -97,3 +99,20 @@ def test_preset_of_d24(tmp_path):
     assert pairs["instruments"] == 5
     assert 4.6e-5 < pairs["rms"][0] < pairs["rms"][1] < 4.9e-5
     assert trained.preset_.network["channels"] == 32
+
+
+@pytest.mark.parametrize("preset", ["small", "drozdova2024"])
+def test_shared_noise_goes_on_with_its_run(tmp_path, preset):
+    """White noise in place of that of CASA, which would take minutes."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(1, 120 * 43 * 42 // 2, 2)) @ [1, 1j]
+    about = {"array": "alma.cycle5.3", "total_time": 1200.0, "integration": 10.0, "hour_angle": 0.0}
+    SharedNoise(values, np.ones(1), about).write(tmp_path / "noise.npz")
+    options = ["--preset", preset, "--n-declinations", "1", "--padding", "1"]
+    options = [str(tmp_path / "noise.npz"), *options]
+    for steps in ("1", "2"):
+        run("train_shared_noise.py", tmp_path / "run", *options, "--steps", steps)
+    deconvolver = DiffusionDeconvolver.load(tmp_path / "run" / "shared-noise", device="cpu")
+    training = deconvolver.description_["training"]
+    assert training["steps"] == 2
+    assert training["pairs"]["noise"] == "shared"
