@@ -74,19 +74,38 @@ def fit_beam(psf):
     major, minor : float
         FWHM in pixels. NaN where the main lobe has too few pixels.
     """
+    return fit_beam_shape(psf)[:2]
+
+
+def fit_beam_shape(psf):
+    """Fit a Gaussian to the main lobe of a PSF, with its position angle.
+
+    Parameters
+    ----------
+    psf : `numpy.ndarray`
+        As for `fit_beam`.
+
+    Returns
+    -------
+    major, minor : float
+        FWHM in pixels. NaN where the main lobe has too few pixels.
+    pa : float
+        Position angle of the major axis in radians, 0 to pi: east of north where the first axis
+        is north and the second decreasing right ascension.
+    """
     centre = tuple(n // 2 for n in psf.shape)
     lobes, _ = ndimage.label(psf > _MAIN_LOBE)
     rows, columns = np.nonzero(lobes == lobes[centre])
     values = psf[rows, columns]
     y, x = rows - centre[0], columns - centre[1]
     if len(values) < 5:
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
 
     start = 2 * np.pi * values.mean() / len(values)
     form = least_squares(_misfit, [start, 0.0, start], args=(x, y, values)).x
-    curvature = np.linalg.eigvalsh([form[:2], form[1:]])
+    curvature, (x_axis, y_axis) = np.linalg.eigh([form[:2], form[1:]])
     major, minor = _FWHM / np.sqrt(curvature)
-    return float(major), float(minor)
+    return float(major), float(minor), float(np.arctan2(-x_axis[0], y_axis[0]) % np.pi)
 
 
 def psf_content(psf, beam_fwhm):

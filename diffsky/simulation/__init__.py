@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "pairs": ["SimulatedPairs"],
         "published": ["PublishedPair", "read_drozdova2024"],
         "shared_noise": ["SharedNoise"],
+        "shared_noise_pair": ["simulate_shared_pair"],
         "simulate": ["simulate_pair", "simulate_pairs"],
         "skymodels": [
             "PRIORS",

@@ -81,27 +81,63 @@ def simulate_fast_pair(
     sky = render_sources(sources, owner, 1, shape, pixel=pixel, kernel_fwhm=kernel)
     noise = [sample_generator(seed, number)]
     dirty = instrument.observe(torch.as_tensor(sky), noise, kernel_fwhm=kernel)[0].numpy()
-    meta = {"beam": coverage.beam, "frequency": frequency, "telescope": telescope}
-    mask, jy_beam = gain < pblimit, u.Jy / u.beam
+    parameters = {"seed": int(seed), "number": int(number), "rms": float(rms)}
+    return assemble_pair(
+        {"dirty": dirty, "psf": instrument.psf(shape), "primary_beam": gain, "sky": sky[0]},
+        sources,
+        coverage,
+        wcs=wcs,
+        kernel_fwhm=kernel_beams * beam * u.arcsec,
+        meta={"frequency": frequency, "telescope": telescope},
+        pblimit=pblimit,
+        parameters=parameters,
+    )
+
+
+def assemble_pair(
+    images, sources, coverage, *, wcs, kernel_fwhm, meta, pblimit=0.2, parameters=None
+):
+    """Make a pair of what the fast instrument has observed.
+
+    Parameters
+    ----------
+    images : dict
+        ``dirty`` in Jy/beam, ``psf``, ``primary_beam``, and ``sky`` in Jy/pixel.
+    sources : `SourceList`
+        In Jy and arcsec from the phase centre.
+    coverage : `UVCoverage`
+        uv points, their weights, the beam and parameters.
+    wcs : `~astropy.wcs.WCS`
+        Of all images.
+    kernel_fwhm : `~astropy.units.Quantity`
+        FWHM of the Gaussian that the sky is convolved with.
+    meta : dict
+        ``frequency`` and ``telescope`` of the dirty image.
+    pblimit : float, optional
+        There is no data where the primary beam is below this. Default 0.2.
+    parameters : dict or None, optional
+        Beside those of the coverage.
+
+    Returns
+    -------
+    pair : `SimulatedPair`
+        As `simulate_pairs` makes it.
+    """
+    images = {name: np.asarray(image) for name, image in images.items()}
+    mask, jy_beam = images["primary_beam"] < pblimit, u.Jy / u.beam
+    meta = {"beam": coverage.beam, **meta}
     return SimulatedPair(
         uv=coverage.uv,
         weights=coverage.weights,
         beam=coverage.beam,
-        parameters={
-            **coverage.parameters, "seed": int(seed), "number": int(number), "rms": float(rms)
-        },
-        dirty=load_image(CCDData(dirty, unit=jy_beam, wcs=wcs, mask=mask, meta=meta)),
-        psf=CCDData(instrument.psf(shape).numpy(), unit=jy_beam, wcs=wcs),
-        primary_beam=CCDData(gain, unit="", wcs=wcs),
+        parameters={**coverage.parameters, **(parameters or {})},
+        dirty=load_image(CCDData(images["dirty"], unit=jy_beam, wcs=wcs, mask=mask, meta=meta)),
+        psf=CCDData(images["psf"], unit=jy_beam, wcs=wcs),
+        primary_beam=CCDData(images["primary_beam"], unit="", wcs=wcs),
         measurement_set=None,
-        sky=CCDData(
-            sky[0].numpy(),
-            unit=u.Jy / u.pix,
-            wcs=wcs,
-            meta={"kernel_fwhm": kernel_beams * beam * u.arcsec},
-        ),
+        sky=CCDData(images["sky"], unit=u.Jy / u.pix, wcs=wcs, meta={"kernel_fwhm": kernel_fwhm}),
         sources=sources.to_table(wcs),
-    )  # fmt: skip
+    )
 
 
 def _wcs(centre, pixel, shape):

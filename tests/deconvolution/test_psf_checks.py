@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 
 from diffsky.deconvolution.psf_checks import (
     fit_beam,
+    fit_beam_shape,
     load_matching_psf,
     psf_content,
     warn_if_foreign,
@@ -144,3 +145,14 @@ def test_range_of_the_weights_is_taken(local_estimator, dirty):
     with pytest.warns(DiffskyWarning, match=r"those of the training 0\.9 to 1\.4: .*reweighted"):
         sky, _ = deconvolver.predict(image, psf=psf, **OPTIONS)
     assert sky.meta["beam"].major.to_value(u.arcsec) < 0.099 * beam
+
+
+@pytest.mark.parametrize("pa", [0.0, 0.5, 1.6, 2.9])
+def test_position_angle_is_east_of_north(pa):
+    """North is up, east to the left."""
+    y, x = np.indices((65, 65)) - 32
+    along, across = y * np.cos(pa) - x * np.sin(pa), y * np.sin(pa) + x * np.cos(pa)
+    psf = np.exp(-4 * np.log(2) * ((along / 9) ** 2 + (across / 6) ** 2))
+    major, minor, found = fit_beam_shape(psf)
+    assert (major, minor) == pytest.approx((9, 6), rel=1e-3)
+    assert np.cos(2 * (found - pa)) == pytest.approx(1, abs=1e-4)

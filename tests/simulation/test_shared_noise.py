@@ -11,7 +11,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from small_casa import needs_casa
 
 from diffsky.instrument import read_array, uv_tracks
-from diffsky.simulation import ObservationSetup, SharedNoise
+from diffsky.simulation import (
+    ObservationSetup,
+    SharedNoise,
+    SourceList,
+    simulate_shared_pair,
+)
 from diffsky.simulation.shared_noise import observe_noise
 
 TIMEOUT = 600
@@ -58,6 +63,25 @@ def test_directions_share_their_noise(drawn):
     here, near, far = (drawn.image(at(declination)) for declination in (2.2, 2.21, 8.0))
     assert np.corrcoef(here.ravel(), near.ravel())[0, 1] > 0.9
     assert np.corrcoef(here.ravel(), far.ravel())[0, 1] < 0.7
+
+
+def test_pair_is_its_noise_and_the_response_to_its_sky(drawn):
+    """A source of 1 Jy has a peak of the primary beam there, on the pixel where it is."""
+    sources = SourceList([3.0], [-4.0], [1.0], [0.0], [0.0], [0.0])
+    pair, empty = (
+        simulate_shared_pair(these, SETUP, drawn)
+        for these in (sources, SourceList(*([] for _ in range(6))))
+    )
+    pixels = [one.dirty.data for one in (pair, empty)]
+    inside = ~pair.dirty.mask
+    assert_allclose(pixels[1][inside], drawn.image(SETUP)[inside], rtol=1e-5, atol=1e-9)
+    signal = np.where(inside, pixels[0] - pixels[1], 0)
+    y, x = np.unravel_index(signal.argmax(), signal.shape)
+    assert (x - 128, y - 128) == (30, -40)
+    assert_allclose(signal.max(), pair.primary_beam.data[y, x], rtol=0.02)
+    assert_allclose(pair.sources["x_centroid"], x, atol=0.01)
+    assert 0.5 < pair.beam.minor.to_value(u.arcsec) < pair.beam.major.to_value(u.arcsec) < 1.5
+    assert pair.parameters["noise"] == "shared"
 
 
 def test_round_trip(drawn, tmp_path):
