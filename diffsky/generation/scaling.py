@@ -61,9 +61,11 @@ def unscale_images(scaled, peaks=1.0, *, gamma=1.0, offset=-1.0):
     ----------
     scaled : `numpy.ndarray`
         Shape (n, ny, nx): what a network gives. Values beyond the range of scaled images are
-        clamped (V24 section 4.3).
+        clamped (V24 section 4.3). Scaled images have a maximum of 1 by eq. 11, those of a network
+        nearly so: they are divided by their own.
     peaks : array-like, optional
-        The largest pixel that an image can have, of each or of all. Default 1.
+        The largest pixel of each image, or of all. Default 1. Images without a pixel above 0 stay
+        without.
     gamma, offset : float, optional
         As `scale_images` was given.
 
@@ -72,7 +74,9 @@ def unscale_images(scaled, peaks=1.0, *, gamma=1.0, offset=-1.0):
     images : `numpy.ndarray`
         Shape (n, ny, nx), in the unit of the peaks.
     """
-    relative = np.clip((scaled - offset) / 2, 0, 1) ** gamma
+    relative = np.clip((scaled - offset) / 2, 0, 1)
+    largest = relative.max(axis=(1, 2), keepdims=True)
+    relative = (relative / np.where(largest > 0, largest, 1)) ** gamma
     return relative * np.reshape(np.asarray(peaks, dtype=relative.dtype), (-1, 1, 1))
 
 

@@ -47,6 +47,12 @@ def test_what_a_network_oversteps_is_clamped():
     assert unscale_images(np.array([[[-1.2, 1.3]]]), 2.0).tolist() == [[[0, 2]]]
 
 
+def test_peak_is_reached_as_eq_11_has_it():
+    """Whatever the network fell short by; an image of nothing stays empty."""
+    short = np.array([[[-1.0, 0.0, -0.5]], [[-1.0, -1.0, -1.0]]])
+    assert unscale_images(short, [4.0, 4.0]).tolist() == [[[0, 4, 2]], [[0, 0, 0]]]
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
