@@ -4,9 +4,9 @@ import secrets
 
 import click
 
-__all__ = ["device_options", "draw_seed", "sampling_options", "seed_option"]
+__all__ = ["PRECISIONS", "device_options", "draw_seed", "sampling_options", "seed_option"]
 
-_PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 10**6  # seeds that are drawn stay below this, to be short
 
 seed_option = click.option(
@@ -16,7 +16,7 @@ seed_option = click.option(
 )
 _DEVICE = (
     click.option("--device", help="cuda, mps or cpu; by default the first that is there."),
-    click.option("--precision", type=click.Choice(_PRECISIONS), default="auto", show_default=True),
+    click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True),
 )
 _SAMPLING = (
     click.option("--sampler", help="By default that of the weights."),

@@ -19,7 +19,7 @@ from astropy.nddata import CCDData
 from click.testing import CliRunner
 
 import diffsky
-from diffsky import DiffskyWarning, DiffusionDeconvolver, cli
+from diffsky import DiffskyWarning, DiffusionDeconvolver, _options, cli
 from diffsky._simulate_command import QUANTITIES
 from diffsky.backend import PRECISIONS
 from diffsky.catalog import match_catalogs, read_catalog
@@ -144,7 +144,7 @@ assert not heavy, heavy
 
 def test_choices_are_those_of_the_estimator():
     assert cli.STRATEGIES == STRATEGIES
-    assert cli.PRECISIONS == PRECISIONS
+    assert _options.PRECISIONS == PRECISIONS
     assert DiffusionDeconvolver._default_weights == cli.WEIGHTS
 
 
