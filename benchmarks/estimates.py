@@ -34,14 +34,17 @@ class Estimate:
         return float(known.std()) if len(known) > 1 else np.nan
 
     def __truediv__(self, other):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return Estimate(
-                float(np.divide(self.value, other.value)), np.divide(self.draws, other.draws)
-            )
+        return self.combine(other, np.divide)
 
     def __sub__(self, other):
         other = other if isinstance(other, Estimate) else Estimate(other, np.asarray(other))
         return Estimate(self.value - other.value, self.draws - other.draws)
+
+    def combine(self, other, function):
+        """A function of two figures, which numpy evaluates on their bootstraps too."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            value = function(np.float64(self.value), np.float64(other.value))
+            return Estimate(float(value), function(self.draws, other.draws))
 
     def __str__(self):
         return f"{self.value:.3f} ±{self.error:.3f}"

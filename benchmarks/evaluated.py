@@ -201,13 +201,15 @@ def _evaluate_one(order, deconvolver=None):
         n_samples=weights.samples,
         seed=SEED,
         least_signal=LEAST_SIGNAL,
+        drozdova2024=getattr(source, "drozdova2024", False),
         progress=False,
     )
 
 
 def _describe(source):
-    # The folder of CASA's pairs may move.
-    return repr(replace(source, data="") if isinstance(source, CasaFields) else source)
+    # Folders and files may move.
+    places = {name: "" for name in ("data", "noise") if isinstance(getattr(source, name, 0), str)}
+    return repr(replace(source, **places))
 
 
 def with_clean(results, data, seed, peak):

@@ -3,8 +3,12 @@
 NOISE is what `diffsky.simulation.SharedNoise.write` wrote; where there is no such file, CASA takes
 the noise for it first, in three minutes. Skies are those of D24: 1 to 5 sources of 50 to 500 uJy on
 a grid of 1 arcsec, and none in 1000 of 10164 fields. Directions lie within two degrees of COSMOS,
-where the noise of neighbours in a bank of 41 declinations correlates at 0.998. Fields stay whole,
-neither turned nor flipped. Scores of such weights say little about a new observation.
+where the noise of neighbours in a bank of 41 declinations correlates at 0.998. Fields are neither
+turned nor flipped. All sources lie in the inner 20 arcsec, so ``--field-size 224`` leaves none out
+and takes a third of the work. Scores of such weights say little about a new observation.
+
+With ``--warm-start`` the training starts from weights that know the PSF and the sources already, as
+the bundled ones do, and has the noise alone to learn.
 
     python examples/train_shared_noise.py run-small noise.npz --preset small
     python examples/train_shared_noise.py run-d24 noise.npz --preset drozdova2024 --channels 32
@@ -42,11 +46,16 @@ def observed_at(declination):
     )
 
 
-def make_pairs(noise, scale, *, padding=4, n_declinations=41, seed=SEED):
-    """Pairs with one noise realisation, imaged on a uv grid ``padding`` times as wide."""
+def make_pairs(noise, scale, *, field_size=512, padding=4, n_declinations=41, seed=SEED):
+    """Pairs with one noise realisation, imaged on a uv grid ``padding`` times as wide as D24's."""
     setups = [observed_at(d) for d in np.linspace(*DECLINATIONS, n_declinations)]
-    instruments = [instrument_from_setup(setup, padding=max(padding, 2)) for setup in setups]
-    images = [noise.image(setup, padding=padding) for setup in setups]
+    edge = (setups[0].image_size - field_size) // 2
+    inner = slice(edge, edge + field_size)
+    images = [noise.image(setup, padding=padding)[inner, inner] for setup in setups]
+    instruments = [
+        instrument_from_setup(replace(setup, image_size=field_size), padding=max(padding, 2))
+        for setup in setups
+    ]
     return FluxPairs(
         torch.stack([one.noise_weights for one in instruments]),
         instruments[0].primary_beam,
@@ -70,11 +79,20 @@ def make_pairs(noise, scale, *, padding=4, n_declinations=41, seed=SEED):
     "--padding", default=4, show_default=True, help="1 for the images that D24 published."
 )
 @click.option("--n-declinations", default=41, show_default=True)
+@click.option(
+    "--field-size",
+    default=512,
+    show_default=True,
+    type=click.IntRange(200, 512),
+    help="Pixels of 0.1 arcsec; 512 is D24's field.",
+)
+@click.option("--warm-start", default=None, help="Weights to start from, of the same preset.")
 @click.option("--steps", default=3000, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--learning-rate", default=3e-4, show_default=True)
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
-def main(folder, noise, preset, channels, gamma, padding, n_declinations, device, **training):
+def main(folder, noise, preset, channels, gamma, device, warm_start, padding, n_declinations,
+         field_size, **training):  # fmt: skip
     """Train in FOLDER and save the weights to FOLDER/shared-noise."""
     from diffsky import DiffusionDeconvolver
 
@@ -85,9 +103,14 @@ def main(folder, noise, preset, channels, gamma, padding, n_declinations, device
         preset = replace(preset, scale=replace(preset.scale, gamma=gamma))
     else:
         preset = drozdova2024(gamma=gamma, channels=channels)
-    how = {"padding": padding, "n_declinations": n_declinations}
+    how = {"padding": padding, "n_declinations": n_declinations, "field_size": field_size}
     pairs = make_pairs(SharedNoise.read(noise), preset.scale, **how)
-    deconvolver = DiffusionDeconvolver(preset, device=device)
+    if warm_start is None:
+        deconvolver = DiffusionDeconvolver(preset, device=device)
+    else:
+        deconvolver = DiffusionDeconvolver.from_pretrained(warm_start, device=device)
+        # The root may be another one, which the network gets used to.
+        deconvolver.preset_ = replace(deconvolver.preset_, scale=preset.scale)
     with warnings.catch_warnings():
         # That the noise is correlated is the point here.
         warnings.filterwarnings("ignore", "the noise of these pairs", DiffskyWarning)
@@ -98,6 +121,7 @@ def main(folder, noise, preset, channels, gamma, padding, n_declinations, device
             checkpoint_every=50,
             resume=True,
             seed=0,
+            warm_start=warm_start is not None,
         )
     deconvolver.save(folder / "shared-noise", name="shared-noise", half=True, overwrite=True)
 

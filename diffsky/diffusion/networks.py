@@ -7,10 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from diffsky.diffusion.context import ContextEmbedding, add_context
-from diffsky.diffusion.palette import PaletteUNet
+from diffsky.diffusion.palette import Attention, PaletteUNet
 from diffsky.diffusion.vicanek import VicanekUNet
 
 __all__ = ["NETWORKS", "UNet", "build_network"]
+
+
+_GROUP = 32  # channels of a head of the attention, and number of groups of its normalisation
 
 
 class ChannelNorm(nn.Module):
@@ -141,12 +144,20 @@ class UNet(nn.Module):
     position : bool, optional
         Whether the network is told where in the image a pixel is, for images whose middle is
         special: see `add_position`. Default False.
+    attention : sequence of int, optional
+        Resolutions with attention over all pixels after each block, counted from 0 for the finest,
+        for images of one size; their channels are multiples of 32. By default none.
+
+    Raises
+    ------
+    ValueError
+        If there is no resolution of such a number, or its channels are no multiple of 32.
 
     Notes
     -----
-    No attention and no normalisation over pixels: the output at a pixel depends on a finite
-    neighbourhood of `reach` pixels, and height and width may be any multiple of `stride`. Without
-    ``position`` the network is the same function everywhere.
+    Without ``attention`` nothing is normalised over pixels: the output at a pixel depends on a
+    finite neighbourhood of `reach` pixels, and height and width may be any multiple of `stride`.
+    Without ``position`` too, the network is the same function everywhere.
     """
 
     def __init__(
@@ -161,29 +172,35 @@ class UNet(nn.Module):
         context=0,
         dropout=0.0,
         position=False,
+        attention=(),
     ):
         super().__init__()
-        self.position = position
+        _check_attention(attention, channels)
+        self.position, self.attention = position, tuple(attention)
         self.patch, self.channels, self.blocks = patch, tuple(channels), blocks
         self.embedding = NoiseEmbedding(width)
         self.context = ContextEmbedding(context, width) if context else None
         channels_in = in_channels + 3 * position
         self.first = nn.Conv2d(channels_in * patch**2, channels[0], 3, padding=1)
         self.down, self.down_resize = nn.ModuleList(), nn.ModuleList()
+        self.down_attention, self.up_attention = nn.ModuleList(), nn.ModuleList()
         skips, current = [channels[0]], channels[0]
         for level, level_channels in enumerate(channels):
             for _ in range(blocks):
                 self.down.append(ResidualBlock(current, level_channels, width, dropout))
+                self.down_attention.append(self._attend(level))
                 current = level_channels
                 skips.append(current)
             if level < len(channels) - 1:
                 self.down_resize.append(nn.Conv2d(current, current, 2, stride=2))
                 skips.append(current)
         self.middle = ResidualBlock(current, current, width, dropout)
+        self.middle_attention = self._attend(len(channels) - 1)
         self.up, self.up_resize = nn.ModuleList(), nn.ModuleList()
         for level, level_channels in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
                 self.up.append(ResidualBlock(current + skips.pop(), level_channels, width, dropout))
+                self.up_attention.append(self._attend(level))
                 current = level_channels
             if level > 0:
                 self.up_resize.append(nn.ConvTranspose2d(current, current, 2, stride=2))
@@ -192,6 +209,13 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
+    def _attend(self, level):
+        """Attention at a resolution, or nothing."""
+        channels = self.channels[level]
+        if level not in self.attention:
+            return nn.Identity()
+        return Attention(channels, groups=_GROUP, heads=channels // _GROUP)
+
     @property
     def stride(self):
         """int : height and width of the input must be multiples of this."""
@@ -199,7 +223,12 @@ class UNet(nn.Module):
 
     @property
     def reach(self):
-        """int : pixels beyond which an input pixel cannot change an output pixel."""
+        """int : pixels beyond which an input pixel cannot change an output pixel.
+
+        Infinite with attention.
+        """
+        if self.attention:
+            return math.inf
         per_level = [
             2 * (2 * self.blocks + 1) * self.patch * 2**i for i in range(len(self.channels))
         ]
@@ -249,22 +278,34 @@ class UNet(nn.Module):
         embedding = add_context(self.context, self.embedding(c_noise), context)
         x = add_position(x) if self.position else x
         h = self.first(functional.pixel_unshuffle(x, self.patch))
-        skips, down = [h], iter(self.down)
+        skips, down = [h], zip(self.down, self.down_attention, strict=True)
         for level in range(len(self.channels)):
             for _ in range(self.blocks):
-                h = next(down)(h, embedding)
+                block, attend = next(down)
+                h = attend(block(h, embedding))
                 skips.append(h)
             if level < len(self.channels) - 1:
                 h = self.down_resize[level](h)
                 skips.append(h)
-        h, up = self.middle(h, embedding), iter(self.up)
+        h = self.middle_attention(self.middle(h, embedding))
+        up = zip(self.up, self.up_attention, strict=True)
         for level in range(len(self.channels)):
             for _ in range(self.blocks + 1):
-                h = next(up)(torch.cat([h, skips.pop()], dim=1), embedding)
+                block, attend = next(up)
+                h = attend(block(torch.cat([h, skips.pop()], dim=1), embedding))
             if level < len(self.channels) - 1:
                 h = self.up_resize[level](h)
         h = self.last(functional.silu(self.last_norm(h)))
         return functional.pixel_shuffle(h, self.patch)
+
+
+def _check_attention(attention, channels):
+    for level in attention:
+        if level not in range(len(channels)) or channels[level] % _GROUP:
+            raise ValueError(
+                f"attention at resolution {level!r} of channels {tuple(channels)}; expected the "
+                f"number of one with a multiple of {_GROUP} channels"
+            )
 
 
 NETWORKS = {"unet": UNet, "palette": PaletteUNet, "vicanek": VicanekUNet}

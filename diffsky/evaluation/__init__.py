@@ -31,6 +31,11 @@ __getattr__, __dir__, __all__ = lazy_names(
             "image_statistics",
             "residual_flux_relation",
         ],
+        "drozdova2024": [
+            "DROZDOVA2024_RADIUS",
+            "drozdova2024_catalogs",
+            "drozdova2024_matches",
+        ],
         "fields": ["evaluate_pair"],
         "injected_flux": ["normalized_injected_flux"],
         "localization": [

@@ -10,6 +10,10 @@ from diffsky.deconvolution.observation import prepare_observation
 from diffsky.deconvolution.reconstruction import make_catalog, pixels_per_beam
 from diffsky.deconvolution.scaling import FluxScale
 from diffsky.deconvolution.strategies import STRATEGIES
+from diffsky.evaluation.drozdova2024 import (
+    drozdova2024_catalogs,
+    drozdova2024_reconstruction,
+)
 from diffsky.evaluation.injected_flux import normalized_injected_flux
 from diffsky.evaluation.reconstruction import reconstruction_scores
 from diffsky.evaluation.results import Detections, FieldResult, TrueSources, offsets
@@ -37,6 +41,7 @@ def evaluate_pair(
     strategies=STRATEGIES,
     least_signal=_LEAST_SIGNAL,
     use_psf=False,
+    drozdova2024=False,
     progress=None,
 ):
     """Look for the sources of a pair with every strategy, and with a matched filter.
@@ -67,6 +72,10 @@ def evaluate_pair(
     use_psf : bool, optional
         Give the deconvolver the true PSF too, as ``predict(psf=...)``, for bright sources. Default
         False.
+    drozdova2024 : bool, optional
+        Look for sources in the way of D24 too, for a comparison with the paper: adds the
+        ``catalogs`` of `drozdova2024_catalogs`, and what the averages of fewer samples have to
+        ``reconstruction``. Default False.
     progress : bool or None, optional
         Show a progress bar; None shows one on a terminal.
 
@@ -126,6 +135,9 @@ def evaluate_pair(
     catalogs[MATCHED_FILTER] = _filtered(pair, seen, centre, least_signal)
     known = _catalog_of(used, true, scale)
     catalogs[TRUE_SKY] = Detections.from_catalog(known, centre=centre, score=known["snr"])
+    if drozdova2024:
+        skies = (sky * _jy_per_pixel(used) for sky in (apparent, true))
+        catalogs |= drozdova2024_catalogs(used, *skies, centre=centre, gamma=_root(scale))
     return FieldResult(
         number=int(number),
         beam=_beam(seen.image),
@@ -134,7 +146,7 @@ def evaluate_pair(
         catalogs=catalogs,
         posterior=_posterior(used, true, len(known), apparent, singles),
         group=group,
-        reconstruction=_reconstruction(used, true, apparent, scale),
+        reconstruction=_reconstruction(used, true, apparent, scale, drozdova2024),
     )
 
 
@@ -235,15 +247,26 @@ def _true_sky(pair, prepared, scale):
     return true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
 
 
-def _reconstruction(prepared, true, apparent, scale):
-    """Metrics of D24 section 3.5.1, with the true sky at the resolution of the samples."""
+def _jy_per_pixel(prepared):
+    """True sky of a working pixel whose apparent sky is 1 rms, 0 where there is no data."""
     gain = prepared.primary_beam_working
-    if min(gain.shape) < _WINDOW:
+    return np.divide(prepared.rms_working, gain, out=np.zeros_like(gain), where=gain > 0)
+
+
+def _root(scale):
+    """The root of D24 eq. 1 that is next to that of a scale."""
+    return min(max(scale.gamma, 1), 30)
+
+
+def _reconstruction(prepared, true, apparent, scale, fewer):
+    """Metrics of D24 section 3.5.1, with the true sky at the resolution of the samples."""
+    if min(true.shape) < _WINDOW:
         return {}
-    per_unit = np.divide(prepared.rms_working, gain, out=np.zeros_like(gain), where=gain > 0)
+    per_unit = _jy_per_pixel(prepared)
     pixel = float(pixel_scale(prepared.image.wcs) * prepared.grid.zoom)
-    normalize = FluxScale(pixel=pixel, gamma=min(max(scale.gamma, 1), 30)).normalize_sky
-    return reconstruction_scores(normalize(apparent * per_unit), normalize(true * per_unit))
+    normalize = FluxScale(pixel=pixel, gamma=_root(scale)).normalize_sky
+    function = drozdova2024_reconstruction if fewer else reconstruction_scores
+    return function(normalize(apparent * per_unit), normalize(true * per_unit))
 
 
 def _posterior(prepared, true, count, apparent, singles):

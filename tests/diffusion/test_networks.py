@@ -1,5 +1,6 @@
 """The U-Net: a local, translation equivariant function of fields of any size."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -99,6 +100,47 @@ def test_position_has_the_symmetry_of_the_image():
     torch.testing.assert_close(along, -along.flip(0))
     torch.testing.assert_close(square, across**2 + along**2)
     assert across.max() == along.max() == 1
+
+
+def test_attention_sees_the_whole_image():
+    """A pixel beyond the reach of the convolutions changes the far corner with attention alone."""
+    config = {"channels": (4, 32), "blocks": 1, "patch": 1}
+    plain, attentive = make_network(**config), make_network(attention=(1,), **config)
+    assert attentive.reach == np.inf
+    n = 2 * (plain.reach // plain.stride + 2) * plain.stride
+    x = draw(1, 1, n, n)
+    other = x.clone()
+    other[..., 0, 0] += 1
+    with torch.inference_mode():
+        changes = [
+            (network(other, C_NOISE) - network(x, C_NOISE))[0, 0, -1, -1].abs()
+            for network in (plain, attentive)
+        ]
+    assert changes[0] == 0
+    assert changes[1] > 1e-9
+
+
+def test_attention_starts_as_the_identity():
+    """Trained weights go on as they were in a network that attention was added to."""
+    config = {"channels": (4, 32), "blocks": 1, "patch": 1}
+    plain = make_network(**config)
+    torch.manual_seed(0)
+    grown = UNet(1, width=8, attention=(1,), **config).double().eval()
+    keys = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert keys.missing_keys
+    assert all("attention" in key for key in keys.missing_keys)
+    assert not keys.unexpected_keys
+    x = draw(1, 1, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(grown(x, C_NOISE), plain(x, C_NOISE))
+
+
+@pytest.mark.parametrize(
+    ("channels", "attention"), [((4, 32), (0,)), ((32,), (1,)), ((32,), (-1,))]
+)
+def test_attention_needs_a_resolution_with_heads(channels, attention):
+    with pytest.raises(ValueError, match=r"attention at resolution -?\d of channels .* of 32"):
+        UNet(1, channels=channels, attention=attention)
 
 
 def test_tile_agrees_with_the_field():
