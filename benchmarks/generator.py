@@ -65,7 +65,7 @@ def print_confusion(counts):
         print(f"  {name:<10}" + "".join(f"{count:>9}" for count in row) + f"{share:>9.3f}")
 
 
-def check_classes(real, weights, store, n, epochs, device, targets):
+def check_classes(real, weights, store, n, n_scan, epochs, device, targets):
     """Class-conditioned images before a classifier that knows real ones (V24 figs. 18 and 19)."""
     train, test = real["train"], real["test"]
     options = {"epochs": epochs, "device": device}
@@ -78,7 +78,7 @@ def check_classes(real, weights, store, n, epochs, device, targets):
     print_confusion(counts)
     tables = {}
     for guidance in GUIDANCE:
-        images, labels = draw_classes(weights, n, store, guidance=guidance, device=device)
+        images, labels = draw_classes(weights, n_scan, store, guidance=guidance, device=device)
         images, labels, n_flat = with_sources(images, labels)
         predicted = classifier.predict(images)
         counts = check_accuracy(f"generated, guidance {guidance:g}", labels, predicted, targets)
@@ -88,9 +88,10 @@ def check_classes(real, weights, store, n, epochs, device, targets):
     print(f"\n  best guidance {best:g}")
     images, labels = draw_classes(weights, n, store, guidance=best, device=device)
     images, labels, _ = with_sources(images, labels)
-    check_accuracy("generated, best guidance", labels, classifier.predict(images), targets, 0.834)
-    print_confusion(tables[best])
-    targets.check_number("least recall", recall(tables[best]).min(), 0.0, 0.7)
+    predicted = classifier.predict(images)
+    counts = check_accuracy("generated, best guidance", labels, predicted, targets, 0.834)
+    print_confusion(counts)
+    targets.check_number("least recall", recall(counts).min(), 0.0, 0.7)
     check_diversity(real["train"], images, labels, targets)
     learned = trained_classifier(store / "learned", *held_apart(images, labels), **options)
     predicted = learned.predict(test.images)
@@ -205,16 +206,18 @@ def check_speed(weights, device, targets):
 @click.option("--weights", default="first", show_default=True, help="Of classes.")
 @click.option("--flux-weights", default="first-flux", show_default=True)
 @click.option("--n", default=500, show_default=True, help="Images of each class.")
+@click.option("--n-scan", default=60, show_default=True, help="The same, to choose the guidance.")
 @click.option("--n-fluxes", default=1000, show_default=True, help="Images of given peaks.")
 @click.option("--epochs", default=200, show_default=True, help="Of the classifiers.")
 @click.option("--device", default=None)
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
-def main(first, cutouts, store, weights, flux_weights, n, n_fluxes, epochs, device, record):
+def main(first, cutouts, store, weights, flux_weights, n, n_scan, n_fluxes, epochs, device,
+         record):  # fmt: skip
     """Print the figures of generators beside their targets."""
     store.mkdir(parents=True, exist_ok=True)
     targets, real = Targets(), real_classes(first)
     print(f"weights {weights}, {n} images of each class; {flux_weights}, {n_fluxes} images")
-    images, labels = check_classes(real, weights, store, n, epochs, device, targets)
+    images, labels = check_classes(real, weights, store, n, n_scan, epochs, device, targets)
     print("\ndistributions of scaled images, all classes alike")
     train, valid = (balanced(real[name], n) for name in ("train", "valid"))
     sets = {"training": statistics(train), "generated": statistics(images, 1.0)}

@@ -38,6 +38,10 @@ class PyBDSFError(RuntimeError):
     """PyBDSF failed; the message has its last lines."""
 
 
+class PyBDSFRefusal(PyBDSFError):
+    """PyBDSF itself gave an image up, as it would again; nothing else went wrong."""
+
+
 class PyBDSFTimeoutError(PyBDSFError, TimeoutError):
     """PyBDSF took longer than its time limit and was killed."""
 
@@ -176,7 +180,7 @@ class PyBDSFModels:
                 self._process.stdin.write(b"fit\n")
             answer = self._answer(self._job["limit"])
             if "error" in answer:
-                raise PyBDSFError(answer["error"])
+                raise PyBDSFRefusal(answer["error"])
             return np.load(self._folder / "model.npy", allow_pickle=False)
 
     def close(self):
@@ -198,7 +202,9 @@ class PyBDSFModels:
                     raise self._failure(PyBDSFTimeoutError, message)
                 piece = process.stdout.read(4096)
                 if not piece:
-                    raise self._failure(PyBDSFError, _ending(process.wait()))
+                    status = process.wait()
+                    kind = PyBDSFError if status < 0 else PyBDSFRefusal
+                    raise self._failure(kind, _ending(status))
                 answer += piece
         return json.loads(answer)
 

@@ -18,6 +18,7 @@ from diffsky._units import plain_values
 from diffsky.evaluation._pybdsf_process import (
     PyBDSFError,
     PyBDSFModels,
+    PyBDSFRefusal,
     PyBDSFTimeoutError,
     require_pybdsf,
 )
@@ -117,7 +118,8 @@ def fit_source_models(
         Show a progress bar; None shows one on a terminal.
     store : path-like, optional
         Folder in which models are kept as they are made, and found again by the next call with
-        the same images and settings. Those that failed are tried again.
+        the same images and settings, as is why PyBDSF gave an image up. Images that took too long
+        or whose process died are tried again.
 
     Returns
     -------
@@ -276,16 +278,21 @@ class _Fitter:
         image = (image / rms + dither).astype(np.float32)
         version = process.start()
         place = self._place(image, version)
-        model = _read(place, image.shape)
-        if model is None:
+        known = _read(place, image.shape)
+        if known is None:
             try:
                 model = process.fit(image, self._header(image.shape)).astype(np.float32)
+                known = {"model": model}
             except PyBDSFTimeoutError as error:
                 return "timed out", str(error).partition(". Its last lines")[0], None
+            except PyBDSFRefusal as error:
+                known = {"failed": str(error)}
             except PyBDSFError as error:
                 return "failed", str(error), None
-            _write(place, model)
-        return "fitted" if model.any() else "no source", "", model
+            _write(place, known)
+        if "failed" in known:
+            return "failed", str(known["failed"]), None
+        return "fitted" if known["model"].any() else "no source", "", known["model"]
 
     def _header(self, shape):
         from astropy.wcs import WCS
@@ -308,22 +315,23 @@ class _Fitter:
 
 
 def _read(place, shape):
-    """A model that was stored; None where there is none, or no whole one."""
+    """A model that was stored, or why there is none; None without a file or a whole one."""
     if place is None or not place.exists():
         return None
     try:
-        with place.open("rb") as stream:
-            model = np.load(stream, allow_pickle=False)["model"]
+        with place.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            known = dict(stored)
     except Exception:  # what a damaged file raises is anything
         return None
-    return model if model.shape == shape and model.dtype == np.float32 else None
+    model = known.get("model", np.empty(0))
+    return known if "failed" in known or (model.shape, model.dtype) == (shape, "f4") else None
 
 
-def _write(place, model):
+def _write(place, known):
     if place is None:
         return
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, model=model)
+    np.savez_compressed(buffer, **known)
     fresh = place.with_name(f".{place.stem}-{os.getpid()}.writing")
     fresh.write_bytes(buffer.getvalue())
     fresh.replace(place)

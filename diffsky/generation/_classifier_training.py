@@ -104,12 +104,19 @@ class ClassifierTraining:
 
         Raises
         ------
+        ValueError
+            If the run that was resumed is longer.
         KeyboardInterrupt
             On Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         n, size = len(self.labels), self.plan["batch_size"]
         per_epoch = -(-n // size)
         last = epochs * per_epoch
+        if self.step > last:
+            raise ValueError(
+                f"epochs is {epochs}; expected {-(-self.step // per_epoch)} or more, which the run "
+                "that is resumed has"
+            )
         hidden = None if progress is None else not progress
         bar = tqdm(total=last, initial=self.step, desc="training", unit="step", disable=hidden)
         with _waiting_signals() as asked, bar:

@@ -113,7 +113,7 @@ class MorphologyClassifier:
         ValueError
             If the images cannot be scaled or are not as many as the labels, there are fewer than
             two classes, the validation has others, a number is out of range, or the run in
-            ``checkpoint_dir`` is another one.
+            ``checkpoint_dir`` is another one or has more epochs.
         FileExistsError
             If ``checkpoint_dir`` holds a run and ``resume`` is False.
         KeyboardInterrupt

@@ -15,7 +15,7 @@ from scipy import ndimage
 from small_casa import processes_in, wait_for
 
 from diffsky.evaluation import _pybdsf_process
-from diffsky.evaluation._pybdsf_process import PyBDSFError
+from diffsky.evaluation._pybdsf_process import PyBDSFError, PyBDSFRefusal
 from diffsky.evaluation.source_models import (
     STATUSES,
     background_rms,
@@ -218,6 +218,24 @@ def test_interruption_keeps_what_was_stored(tmp_path, monkeypatch):
     assert_array_equal(again.models[:2], first.models)
     fit_source_models(images, n_workers=1, store=store, thresh_pix=6, **GRID)
     assert len(fitted) == 5
+
+
+@needs_pybdsf
+@pytest.mark.parametrize(("error", "tries"), [(PyBDSFRefusal("no"), 1), (PyBDSFError("killed"), 2)])
+def test_what_pybdsf_gives_up_is_not_tried_again(tmp_path, monkeypatch, error, tries):
+    calls = []
+
+    def fit(*args):
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(_pybdsf_process.PyBDSFModels, "fit", fit)
+    images = (gaussian(40, 40, 0.02) + noise(1))[None]
+    for _ in range(2):
+        found = fit_source_models(images, n_workers=1, store=tmp_path, **GRID)
+        assert list(found.table["status"]) == ["failed"]
+        assert list(found.table["reason"]) == [str(error)]
+    assert len(calls) == tries
 
 
 @needs_pybdsf

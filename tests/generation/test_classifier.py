@@ -189,6 +189,8 @@ def test_resumed_run_ends_where_the_whole_one_ends(narrow, tmp_path):
     resumed = fit(validation=validation, epochs=4, **again)
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.description_ == whole.description_
+    with pytest.raises(ValueError, match="epochs is 3; expected 4 or more"):
+        fit(validation=validation, epochs=3, **again)
     finished = fit(validation=validation, epochs=4, **again)
     assert torch.equal(weights(finished), weights(whole))
 
