@@ -4,43 +4,46 @@ import matplotlib as mpl
 import numpy as np
 import printed
 from counted import Counted
+from estimates import Bootstrap
 from matplotlib.figure import Figure
 from shared_fields import next_in_declination, noise_of, observed, published_pair
 
 from diffsky.evaluation import pool_fields, pool_reconstructions, share_by_snr
 
 RUNS = (2, 5, 10)
+TRAINED, DEFAULT = "weights of this noise", "default weights"
+STYLES = ("-", ":", "--", "-.", (0, (1, 3)))
 SCORES = ("purity", "completeness", "f1")
 LABELS = {"purity": "purity", "completeness": "completeness", "f1": "F1"}
 AVERAGES = ("mean", "median", "detect-aggregate")
 SNR_EDGES = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 6, 8, 12])
 MICRO = 1e6
 TOLERANCE = 50  # uJy
-FILTER_SIGNAL = 4.5
+FILTER_SIGNAL = 4.5  # near the best on independent noise
 
 
-def draw_all(folder, runs, boots, sets, water, *, data):
-    """Write all figures to a folder; those of gamma 1 where it was run."""
+def draw_all(folder, runs, main, sets, water, *, data):
+    """Write all figures to a folder: of results by root, the main one and gamma 1 in detail."""
     mpl.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    main = next(iter(runs))
+    known, rows = water
     _sheet(folder / "drozdova2024-localization.png", [
-        (figure_8, runs[main]), (figure_9, runs, boots), (figure_10, runs[main], boots[main]),
-        (figure_11, runs, boots), (figure_12, runs[main], boots[main]), (figure_13, runs, boots),
+        (figure_8, runs[main]), (figure_9, runs), (figure_10, runs[main]), (figure_11, runs),
+        (figure_12, runs[main]), (figure_13, runs),
     ])  # fmt: skip
-    rows, known = water
     _sheet(folder / "drozdova2024-fluxes.png", [
-        (figure_14, runs[main], boots[main]), (figure_15, runs[main], boots[main]),
-        (figure_16, known), (figure_17, rows), (figure_18, rows),
+        (figure_14, runs[main]), (figure_15, runs[main]), (figure_16, known), (figure_17, rows),
+        (figure_18, rows),
     ])  # fmt: skip
     if 1 in runs and main != 1:
-        one = (runs[1], boots[1])
-        _sheet(folder / "drozdova2024-gamma-1.png", [
-            (figure_12, *one), (figure_14, *one), (figure_15, *one), (figure_10, *one),
-            (figure_8, runs[1]),
-        ])  # fmt: skip
+        panels = (figure_12, figure_14, figure_15, figure_10, figure_8)
+        _sheet(folder / "drozdova2024-gamma-1.png", [(panel, runs[1]) for panel in panels])
     draw_published(folder / "published-noise.png", data)
     draw_completeness(folder / "shared-noise-completeness.png", sets)
+
+
+def _counted(results, name, **options):
+    return Counted(results, name, Bootstrap(len(results)), **options)
 
 
 def _sheet(path, panels):
@@ -67,10 +70,10 @@ def figure_8(axis, results):
     axis.legend(fontsize=8)
 
 
-def figure_9(axis, runs, boots):
+def figure_9(axis, runs):
     """Best scores of all aggregations against the root."""
     for k, name in enumerate(SCORES):
-        best = {g: max((getattr(Counted(runs[g], a, boots[g]), name) for a in AVERAGES),
+        best = {g: max((getattr(_counted(runs[g], a), name) for a in AVERAGES),
                        key=lambda one: one.value) for g in sorted(runs)}  # fmt: skip
         axis.errorbar(list(best), [100 * one.value for one in best.values()],
                       [100 * one.error for one in best.values()], fmt="o", color=f"C{k}",
@@ -81,12 +84,12 @@ def figure_9(axis, runs, boots):
     axis.legend(fontsize=8)
 
 
-def figure_10(axis, results, boot):
+def figure_10(axis, results):
     """Localisation against the number of runs, median."""
     n_runs = len(results[0].reconstruction["single run"])
     numbers = [1, *(n for n in RUNS if n < n_runs), n_runs]
     names = ["single run", *(f"median of {n}" for n in numbers[1:-1]), "median"]
-    counted = [Counted(results, name, boot) for name in names]
+    counted = [_counted(results, name) for name in names]
     for score in SCORES:
         values = [getattr(one, score) for one in counted]
         axis.errorbar(numbers, [v.value for v in values], [v.error for v in values], fmt="o-",
@@ -95,32 +98,31 @@ def figure_10(axis, results, boot):
     axis.legend(fontsize=8)
 
 
-def figure_11(axis, runs, boots):
+def figure_11(axis, runs):
     """Localisation against the reliability that is asked for."""
     thresholds = np.arange(0.05, 1.01, 0.05)
-    for style, gamma in zip("-:", sorted(runs, reverse=True), strict=False):
-        rows = [Counted(runs[gamma], "detect-aggregate", boots[gamma], threshold=t - 1e-3)
-                for t in thresholds]  # fmt: skip
+    for style, gamma in zip(STYLES, runs, strict=False):
+        rows = [_counted(runs[gamma], "detect-aggregate", threshold=t - 1e-3) for t in thresholds]
         for k, score in enumerate(SCORES):
             values = [getattr(one, score).value for one in rows]
-            axis.plot(thresholds, values, style, color=f"C{k}",
-                      label=LABELS[score] if style == "-" else None)  # fmt: skip
+            label = f"{LABELS[score]}, root {gamma:g}"
+            axis.plot(thresholds, values, style, color=f"C{k}", label=label)
     axis.axvline(0.3, color="grey", lw=0.8)
     axis.set(title="11: detect-aggregate", xlabel="least reliability", ylim=(0, 1.02))
     axis.legend(fontsize=8)
 
 
-def figure_12(axis, results, boot):
+def figure_12(axis, results):
     """S/N against reliability."""
-    counted = Counted(results, "detect-aggregate", boot, threshold=0)
+    counted = _counted(results, "detect-aggregate", threshold=0)
     axis.plot(counted.column("reliability"), counted.column("true_snr"), ".", ms=4, alpha=0.5)
     axis.set(title="12: true sources", xlabel="reliability", ylabel="normalised S/N")
 
 
-def figure_13(axis, runs, boots):
+def figure_13(axis, runs):
     """Completeness against S/N."""
     for gamma in sorted(runs):
-        counted = Counted(runs[gamma], "median", boots[gamma])
+        counted = _counted(runs[gamma], "median")
         bins = list(zip(SNR_EDGES, SNR_EDGES[1:], strict=False))
         values = [counted.completeness_between(*one) for one in bins]
         axis.errorbar([np.mean(one) for one in bins], [v.value for v in values],
@@ -130,21 +132,20 @@ def figure_13(axis, runs, boots):
     axis.legend(fontsize=8)
 
 
-def figure_14(axis, results, boot):
+def figure_14(axis, results):
     """Relative error of fluxes."""
-    for name, style in (("single run", "s"), ("mean", "x"), ("median", ".")):
-        counted = Counted(results, name, boot)
+    for name, style in (("run 1", "s"), ("mean", "x"), ("median", ".")):
+        counted = _counted(results, name)
         true, found = MICRO * counted.column("true_flux"), MICRO * counted.column("flux")
-        shown = slice(None, None, 20 if name == "single run" else 1)
-        axis.plot(true[shown], (found / true - 1)[shown], style, ms=3, alpha=0.4, label=name)
+        axis.plot(true, found / true - 1, style, ms=3, alpha=0.4, label=name)
     _flux_band(axis)
     axis.set(title="14: relative error of the flux", xlabel="true flux (µJy)", ylim=(-1.2, 1.6))
     axis.legend(fontsize=8)
 
 
-def figure_15(axis, results, boot):
+def figure_15(axis, results):
     """The same of detect-aggregate, with the scatter of the runs and the reliability."""
-    counted = Counted(results, "detect-aggregate", boot)
+    counted = _counted(results, "detect-aggregate")
     true = MICRO * counted.column("true_flux")
     found, scatter = (MICRO * counted.column(name) for name in ("flux", "flux_err"))
     axis.errorbar(true, found / true - 1, np.nan_to_num(scatter) / true, fmt="none", lw=0.5,
@@ -164,7 +165,7 @@ def _flux_band(axis):
 def figure_16(axis, known):
     """Reconstruction against water vapour, median, over the best one."""
     amounts = sorted({pwv for _, pwv in known})
-    tables = [pool_reconstructions([one.reconstruction for one in known["own protocol", pwv]])
+    tables = [pool_reconstructions([one.reconstruction for one in known[TRAINED, pwv]])
               for pwv in amounts]  # fmt: skip
     columns = {"mse": "mean squared error", "psnr": "peak S/N", "ssim": "structural similarity"}
     for key, label in columns.items():
@@ -189,7 +190,7 @@ def figure_18(axis, rows):
 
 
 def _against_water(axis, rows, figures):
-    for style, title in (("o-", "own protocol"), ("s:", "default weights")):
+    for style, title in (("o-", "as D24"), ("s:", DEFAULT)):
         amounts = sorted(pwv for name, pwv in rows if name == title)
         for k, (label, place) in enumerate(figures.items()):
             values = [rows[title, pwv][place] for pwv in amounts]
@@ -223,29 +224,29 @@ def draw_published(path, data):
 
 
 def draw_completeness(path, sets):
-    """Completeness against S/N with noise that was learned, and with noise of its own."""
-    fresh, trained = "independent noise", "weights of this noise"
+    """Completeness against S/N, and purity, with noise that was learned and with other noise."""
+    fresh, learned = "independent noise", "shared noise"
     lines = {
-        "weights of this noise, shared noise": ("shared noise", trained, "median", 0.3),
-        "weights of this noise, own noise": (fresh, trained, "median", 0.3),
-        "default weights, own noise": (fresh, "default weights", "median", 0.5),
-        f"matched filter (S/N {FILTER_SIGNAL:g}), own noise": (
-            fresh, trained, "matched filter", FILTER_SIGNAL,
-        ),
-    }  # fmt: skip
+        f"{TRAINED}, {learned}": (learned, TRAINED, "median", 0.3),
+        f"{TRAINED}, {fresh}": (fresh, TRAINED, "median", 0.3),
+        f"{DEFAULT}, {fresh}": (fresh, DEFAULT, "median", 0.5),
+        f"matched filter, {fresh}": (fresh, DEFAULT, "matched filter", FILTER_SIGNAL),
+    }
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    middle = (SNR_EDGES[1:] + SNR_EDGES[:-1]) / 2
     for k, (label, (where, who, method, threshold)) in enumerate(lines.items()):
-        results = sets[where, who]
-        pool = pool_fields(results, method, threshold=threshold - 1e-3)
+        pool = pool_fields(sets[where, who], method, threshold=threshold - 1e-3)
         table = share_by_snr(pool.truth.snr, pool.is_found, edges=SNR_EDGES)
-        middle = (SNR_EDGES[1:] + SNR_EDGES[:-1]) / 2
-        left.plot(middle, table["share"], "o-", color=f"C{k}", label=label)
-        n_true = pool.is_true.sum()
-        purity = n_true / max(len(pool.is_true), 1)
-        right.barh(k, purity, color=f"C{k}")
-        right.text(0.02, k, f"{label}: {purity:.2f}", va="center", color="w")
-    left.set(xlabel="normalised S/N", ylabel="completeness", ylim=(0, 1.03))
+        errors = [table["share"] - table["lower"], table["upper"] - table["share"]]
+        left.errorbar(middle, table["share"], np.clip(errors, 0, None), fmt="o-", color=f"C{k}",
+                      label=label)  # fmt: skip
+        purity = pool.is_true.mean() if len(pool.is_true) else 0.0
+        right.barh(k, purity, color=f"C{k}", alpha=0.6)
+        right.text(0.02, k, f"{label}: {purity:.2f}", va="center")
+    left.set(xlabel="apparent normalised S/N", ylabel="completeness, one to one, half a beam",
+             ylim=(0, 1.03))  # fmt: skip
     left.legend(fontsize=8)
+    right.invert_yaxis()
     right.set(xlabel="purity", yticks=[], xlim=(0, 1))
     figure.savefig(path, dpi=90)

@@ -34,17 +34,14 @@ class Estimate:
         return float(known.std()) if len(known) > 1 else np.nan
 
     def __truediv__(self, other):
-        return self.combine(other, np.divide)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return Estimate(
+                float(np.divide(self.value, other.value)), np.divide(self.draws, other.draws)
+            )
 
     def __sub__(self, other):
         other = other if isinstance(other, Estimate) else Estimate(other, np.asarray(other))
         return Estimate(self.value - other.value, self.draws - other.draws)
-
-    def combine(self, other, function):
-        """A function of two figures, which numpy evaluates on their bootstraps too."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            value = function(np.float64(self.value), np.float64(other.value))
-            return Estimate(float(value), function(self.draws, other.draws))
 
     def __str__(self):
         return f"{self.value:.3f} ±{self.error:.3f}"
@@ -142,9 +139,9 @@ def thresholds_of(results, method):
     return SIGNALS[passed[-1] if np.isfinite(lowest) and len(passed) else 0 :]
 
 
-def best_threshold(results, method):
-    """Threshold of the best F1 at half a beam."""
-    grid = thresholds_of(results, method)
+def best_threshold(results, method, grid=None):
+    """Threshold of the best F1 at half a beam, of a grid or of all that are worth trying."""
+    grid = thresholds_of(results, method) if grid is None else grid
     return float(grid[np.nanargmax(np.nan_to_num(_totals(results, method, grid)[2]))])
 
 

@@ -6,6 +6,7 @@ thresholds are a matter of seconds. Options of the command line that all scripts
 """
 
 import functools
+import hashlib
 import os
 import re
 from concurrent.futures import ProcessPoolExecutor
@@ -207,9 +208,17 @@ def _evaluate_one(order, deconvolver=None):
 
 
 def _describe(source):
-    # Folders and files may move.
-    places = {name: "" for name in ("data", "noise") if isinstance(getattr(source, name, 0), str)}
-    return repr(replace(source, **places))
+    # Folders and files may move; what is in a file of noise decides.
+    for name in ("data", "noise"):
+        if isinstance(place := getattr(source, name, None), str):
+            known = _checksum(place) if Path(place).is_file() else ""
+            source = replace(source, **{name: known})
+    return repr(source)
+
+
+@functools.cache
+def _checksum(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def with_clean(results, data, seed, peak):

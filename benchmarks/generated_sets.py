@@ -14,7 +14,7 @@ from diffsky.generation import (
     read_images,
 )
 
-DRAW_SEED, CLASSIFIER_SEED, BALANCE_SEED = 9201, 9202, 9203
+DRAW_SEED, CLASSIFIER_SEED, BALANCE_SEED, SCAN_SEED = 9201, 9202, 9203, 9250
 
 
 def real_classes(path):
@@ -40,13 +40,14 @@ def balanced(images, n, seed=BALANCE_SEED):
     return np.concatenate([part[rng.permutation(len(part))[:n]] for part in parts])
 
 
-def draw_classes(weights, n, store, *, guidance, device=None):
+def draw_classes(weights, n, store, *, guidance, device=None, seed=DRAW_SEED):
     """As many images of every class, and their labels; all of one guidance are in one file each."""
     generator = RadioGalaxyGenerator.from_pretrained(weights, device=device)
     images, labels = [], []
     for k, label in enumerate(FIRST_CLASSES):
-        path = Path(store) / f"{generator.description_['name']}-{label}-{guidance:g}-{n}.fits"
-        asked = {"label": label, "guidance": guidance, "seed": DRAW_SEED + 10 * k}
+        name = f"{generator.description_['name']}-{label}-{guidance:g}-{n}-{seed}.fits"
+        path, asked = Path(store) / name, {"label": label, "guidance": guidance}
+        asked["seed"] = seed + 10 * k
         generator.write(path, n, **asked, resume=True)
         images.append(read_images(path).data)
         labels += [label] * n

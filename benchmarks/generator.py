@@ -16,6 +16,7 @@ import astropy.units as u
 import click
 import numpy as np
 from generated_sets import (
+    SCAN_SEED,
     balanced,
     draw_classes,
     draw_fluxes,
@@ -78,7 +79,8 @@ def check_classes(real, weights, store, n, n_scan, epochs, device, targets):
     print_confusion(counts)
     tables = {}
     for guidance in GUIDANCE:
-        images, labels = draw_classes(weights, n_scan, store, guidance=guidance, device=device)
+        scan = {"guidance": guidance, "device": device, "seed": SCAN_SEED}
+        images, labels = draw_classes(weights, n_scan, store, **scan)
         images, labels, n_flat = with_sources(images, labels)
         predicted = classifier.predict(images)
         counts = check_accuracy(f"generated, guidance {guidance:g}", labels, predicted, targets)

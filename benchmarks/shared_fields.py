@@ -1,6 +1,6 @@
 """Test fields of D24's protocol: noise that all observations share, and twins with their own.
 
-A field is cut to its inner part, which holds all sources of the protocol, as in the training.
+A field is cut to its inner part, as in the training; 240 pixels hold all sources of the protocol.
 """
 
 import functools
@@ -24,7 +24,7 @@ from diffsky.simulation import (
 
 SHARED, PWV = 9011, 9013  # seeds, of no training
 PRIOR = replace(PRIORS["drozdova2024"], empty_share=1000 / 10164)
-FIELD = 224  # pixels of 0.1 arcsec
+FIELD = 240  # pixels of 0.1 arcsec, in which all sources lie whole
 _SKY, _NOISE = 2, 3  # streams of a field beside that of its pointing
 
 
@@ -83,6 +83,11 @@ class PublishedFields:
             dirty.data[:] -= noise_of(next_in_declination(self.data, number))
         theirs = {"dirty": dirty, "sky": published.sky, "sources": published.sources}
         return inner(replace(made, **theirs), self.size)
+
+
+def n_published(data):
+    """How many published pairs there are."""
+    return len(_published(data))
 
 
 def published_pair(data, number):

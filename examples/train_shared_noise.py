@@ -4,8 +4,9 @@ NOISE is what `diffsky.simulation.SharedNoise.write` wrote; where there is no su
 the noise for it first, in three minutes. Skies are those of D24: 1 to 5 sources of 50 to 500 uJy on
 a grid of 1 arcsec, and none in 1000 of 10164 fields. Directions lie within two degrees of COSMOS,
 where the noise of neighbours in a bank of 41 declinations correlates at 0.998. Fields are neither
-turned nor flipped. All sources lie in the inner 20 arcsec, so ``--field-size 224`` leaves none out
-and takes a third of the work. Scores of such weights say little about a new observation.
+turned nor flipped. All sources lie whole in the inner 24 arcsec, so ``--field-size 240`` leaves
+none out and takes two fifths of the work. Scores of such weights say little about a new
+observation.
 
 With ``--warm-start`` the training starts from weights that know the PSF and the sources already, as
 the bundled ones do, and has the noise alone to learn.
@@ -83,8 +84,8 @@ def make_pairs(noise, scale, *, field_size=512, padding=4, n_declinations=41, se
     "--field-size",
     default=512,
     show_default=True,
-    type=click.IntRange(200, 512),
-    help="Pixels of 0.1 arcsec; 512 is D24's field.",
+    type=click.IntRange(240, 512),
+    help="Pixels of 0.1 arcsec, an even number; 512 is D24's field.",
 )
 @click.option("--warm-start", default=None, help="Weights to start from, of the same preset.")
 @click.option("--steps", default=3000, show_default=True)
@@ -99,18 +100,21 @@ def main(folder, noise, preset, channels, gamma, device, warm_start, padding, n_
     if not noise.exists():
         SharedNoise.from_casa(observed_at(2.2)).write(noise)
     if preset == "small":
-        preset = get_preset("small")
-        preset = replace(preset, scale=replace(preset.scale, gamma=gamma))
+        chosen = get_preset("small")
+        chosen = replace(chosen, scale=replace(chosen.scale, gamma=gamma))
     else:
-        preset = drozdova2024(gamma=gamma, channels=channels)
+        chosen = drozdova2024(gamma=gamma, channels=channels)
     how = {"padding": padding, "n_declinations": n_declinations, "field_size": field_size}
-    pairs = make_pairs(SharedNoise.read(noise), preset.scale, **how)
+    pairs = make_pairs(SharedNoise.read(noise), chosen.scale, **how)
     if warm_start is None:
-        deconvolver = DiffusionDeconvolver(preset, device=device)
+        deconvolver = DiffusionDeconvolver(chosen, device=device)
     else:
         deconvolver = DiffusionDeconvolver.from_pretrained(warm_start, device=device)
         # The root may be another one, which the network gets used to.
-        deconvolver.preset_ = replace(deconvolver.preset_, scale=preset.scale)
+        if deconvolver.preset_.network["type"] != chosen.network["type"]:
+            raise click.UsageError(f"{warm_start} has another network than the preset {preset}")
+        scale = replace(deconvolver.preset_.scale, gamma=gamma)
+        deconvolver.preset_ = replace(deconvolver.preset_, scale=scale)
     with warnings.catch_warnings():
         # That the noise is correlated is the point here.
         warnings.filterwarnings("ignore", "the noise of these pairs", DiffskyWarning)

@@ -86,7 +86,7 @@ def test_noise_is_shared_or_of_each_field(shared):
     for fresh, low, high in ((False, 0.8, 1.0), (True, -0.2, 0.2)):
         fields = module.SharedFields(path, fresh=fresh)
         one, other = (noise_in(fields.pair(number)) for number in (1, 2))
-        assert one.shape == (224, 224)
+        assert one.shape == (240, 240)
         assert one.std() / other.std() == pytest.approx(1, abs=0.2)
         assert low <= np.corrcoef(one.ravel(), other.ravel())[0, 1] <= high
     twins = [module.SharedFields(path, fresh=fresh).pair(1).sources for fresh in (False, True)]
@@ -100,7 +100,7 @@ def test_inner_part_keeps_positions(shared, data_dir):
     x, y = (np.asarray(pair.sources[f"{axis}_centroid"]) for axis in "xy")
     there = pair.dirty.wcs.pixel_to_world(x, y)
     assert there.separation(whole.sources["sky_centroid"]).max() < 1 * u.mas
-    assert pair.psf.data.max() == pair.psf.data[112, 112]
+    assert pair.psf.data.max() == pair.psf.data[120, 120]
     assert_allclose(pair.sky.data.sum(), whole.sky.data.sum(), rtol=1e-3)
 
 
@@ -110,12 +110,12 @@ def test_noise_of_the_next_declination_is_that_of_a_published_pair(shared, data_
     for number, partner in ((0, 1), (1, 0), (2, 3), (3, 2)):
         other = module.next_in_declination(folder, number)
         assert other.key == module.published_pair(folder, partner).key
-        own = module.noise_of(module.published_pair(folder, number))[144:368, 144:368]
-        theirs = module.noise_of(other)[144:368, 144:368]
+        own = module.noise_of(module.published_pair(folder, number))[136:376, 136:376]
+        theirs = module.noise_of(other)[136:376, 136:376]
         assert np.corrcoef(own.ravel(), theirs.ravel())[0, 1] > 0.97
         pair = module.PublishedFields(folder, path, subtract=True).pair(number)
         assert_allclose(
-            pair.dirty.data, module.published_pair(folder, number).dirty.data[144:368, 144:368]
+            pair.dirty.data, module.published_pair(folder, number).dirty.data[136:376, 136:376]
             - theirs, atol=1e-9,
         )  # fmt: skip
 
@@ -135,9 +135,24 @@ def test_scores_are_those_of_the_paper(shared):
     result = FieldResult(0, 0.85, 1e-5, truth, {**catalogs, "D24 run 2": found[:1]})
     boot = Bootstrap(1)
     median = Counted([result], "median", boot)
-    assert [median.purity.value, median.completeness.value] == pytest.approx([2 / 3, 1 / 2])
-    assert median.f1.value == pytest.approx(4 / 7)
-    shares = [median.fluxes_of_found.value, median.fluxes_of_all.value]
-    assert shares == pytest.approx([1 / 2, 1 / 2])
+    assert [median.purity.value, median.completeness.value] == pytest.approx([1 / 2, 1 / 2])
+    assert median.f1.value == pytest.approx(1 / 2)
+    # The flux is that of the detection nearest to the source.
+    assert [median.fluxes_of_found.value, median.fluxes_of_all.value] == pytest.approx([1, 1 / 2])
     assert Counted([result], "detect-aggregate", boot).purity.value == 1  # reliability 0.3 or more
-    assert Counted([result], "single run", boot).purity.value == pytest.approx(3 / 4)
+    assert Counted([result], "single run", boot).purity.value == pytest.approx(2 / 3)
+
+
+def test_normalised_snr_is_nearly_the_published_one(shared, data_dir):
+    """Which is 5 to 7 per cent more than D24's equation with a noise of 50 uJy/beam."""
+    from counted import normalized_snr
+
+    from diffsky.evaluation import TrueSources
+
+    module, _ = shared
+    for number in range(4):
+        table = module.published_pair(str(data_dir / "d24"), number).sources
+        size = np.sqrt(table["major"] * table["minor"]).to_value(u.arcsec)
+        flux = table["flux"].to_value(u.Jy)
+        truth = TrueSources(*np.zeros((2, len(table))), flux, np.zeros(len(table)), size)
+        assert_allclose(normalized_snr(truth), table["snr"], rtol=0.1)

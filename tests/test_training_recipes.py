@@ -116,3 +116,12 @@ def test_shared_noise_goes_on_with_its_run(tmp_path, preset):
     training = deconvolver.description_["training"]
     assert training["steps"] == 2
     assert training["pairs"]["noise"] == "shared"
+    if preset == "small":
+        with pytest.raises(ValueError, match="trained on other images"):
+            run("train_shared_noise.py", tmp_path / "run", *options, "--field-size", "240")
+        options += ["--field-size", "240", "--warm-start", str(tmp_path / "run" / "shared-noise")]
+        run("train_shared_noise.py", tmp_path / "more", *options, "--steps", "1")
+        path = tmp_path / "more" / "shared-noise"
+        training = DiffusionDeconvolver.load(path, device="cpu").description_["training"]
+        assert training["pairs"]["field_size"] == 240
+        assert training["started_from"]["steps"] == 2

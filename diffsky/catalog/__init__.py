@@ -24,6 +24,7 @@ from .matching import (
     Scores,
     detection_scores,
     match_catalogs,
+    match_nearest,
     match_pixels,
     score_catalogs,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "empty_detections",
     "inside_regions",
     "match_catalogs",
+    "match_nearest",
     "match_pixels",
     "matched_filter",
     "matched_filter_pixels",

@@ -15,6 +15,7 @@ __all__ = [
     "Scores",
     "detection_scores",
     "match_catalogs",
+    "match_nearest",
     "match_pixels",
     "score_catalogs",
 ]
@@ -99,13 +100,39 @@ def match_pixels(x, y, x_truth, y_truth, *, radius):
         a positive number.
     """
     found, truth = _points(x, y, "x and y"), _points(x_truth, y_truth, "x_truth and y_truth")
-    for value in np.ravel(radius).tolist():
-        _positive(value, "radius")
-    radius = np.broadcast_to(np.asarray(radius, dtype=float), len(truth))
-    near = cKDTree(found).query_ball_point(truth, radius * (1 + 1e-12)) if len(found) else []
-    i = np.array([k for row in near for k in row], dtype=int)
-    j = np.repeat(np.arange(len(near)), [len(row) for row in near]).astype(int)
-    return _assign(i, j, np.hypot(*(found[i] - truth[j]).T), len(found), len(truth))
+    return _assign(*_close_points(found, truth, radius), len(found), len(truth))
+
+
+def match_nearest(x, y, x_truth, y_truth, *, radius):
+    """Match each true source with the detection nearest to it, as D24 section 3.5.2.
+
+    Two true sources may have the same detection, and a detection near a source that has a nearer
+    one is neither true nor false. It is how ``score_catalogs(protocol="drozdova2024")`` counts; for
+    anything but a comparison with D24 see `match_pixels`.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Found positions, shape (n,), pixels.
+    x_truth, y_truth : array_like
+        True positions, shape (m,), pixels.
+    radius : float or array_like
+        Largest distance, pixels, included; one number, or one for each true position.
+
+    Returns
+    -------
+    matches : Matches
+        One for each true source that has a detection within the radius.
+    n_false : int
+        Detections without any true source within the radius.
+
+    Raises
+    ------
+    ValueError
+        As `match_pixels`.
+    """
+    found, truth = _points(x, y, "x and y"), _points(x_truth, y_truth, "x_truth and y_truth")
+    return _nearest(*_close_points(found, truth, radius), len(found))
 
 
 def match_catalogs(catalog, truth, *, radius):
@@ -266,13 +293,27 @@ def _assign_group(i, j, distance):
 def _match_any(catalog, truth, radius):
     """For each true source its nearest detection, and the count of detections."""
     found, true, radius = _sky(catalog, "catalog"), _sky(truth, "truth"), _angle(radius)
-    i, j, separation = _close_pairs(found, true, radius)
+    matches, n_false = _nearest(*_close_pairs(found, true, radius), len(found))
+    return matches, len(matches) + n_false
+
+
+def _nearest(i, j, separation, n):
+    """Of pairs the nearest i of each j, and how many of n are in none."""
     order = np.lexsort((separation, j))
     _, first = np.unique(j[order], return_index=True)
-    nearest = order[first]
-    n_false = len(found) - len(np.unique(i))
-    matches = Matches(i[nearest], j[nearest], separation[nearest] * u.arcsec)
-    return matches, len(matches) + n_false
+    kept = order[first]
+    return Matches(i[kept], j[kept], separation[kept]), n - len(np.unique(i))
+
+
+def _close_points(found, truth, radius):
+    """All pairs within the radius, and their distances."""
+    for value in np.ravel(radius).tolist():
+        _positive(value, "radius")
+    radius = np.broadcast_to(np.asarray(radius, dtype=float), len(truth))
+    near = cKDTree(found).query_ball_point(truth, radius * (1 + 1e-12)) if len(found) else []
+    i = np.array([k for row in near for k in row], dtype=int)
+    j = np.repeat(np.arange(len(near)), [len(row) for row in near]).astype(int)
+    return i, j, np.hypot(*(found[i] - truth[j]).T)
 
 
 def _close_pairs(found, true, radius):

@@ -154,8 +154,7 @@ def make_catalog(
         inside = inside_regions(regions, image.shape, image.wcs)
         x, y = grid.to_image_pixels(sources["x"], sources["y"])
         sources = sources[inside[_pixels(x, y, inside.shape)]]
-    place = _pixels(sources["x"], sources["y"], grid.working_shape)
-    place = _nearest(prepared.primary_beam_working > 0, place)
+    place = nearest_pixels(prepared.primary_beam_working > 0, sources["x"], sources["y"])
     rms = prepared.rms_working[place]
     sources["x"], sources["y"] = grid.to_image_pixels(sources["x"], sources["y"])
     for name in ("major", "minor", "position_err"):
@@ -238,10 +237,23 @@ def pixels_per_beam(prepared):
     return float((np.sqrt(beam.major * beam.minor) / pixel).to_value(u.one))
 
 
-def _nearest(valid, place):
-    """Nearest valid pixels: the centroid of a source around a blank hole lies in it."""
+def nearest_pixels(valid, x, y):
+    """Valid pixels nearest to positions: the centroid of a source around a hole lies in it.
+
+    Parameters
+    ----------
+    valid : `numpy.ndarray`
+        Shape (ny, nx), bool, True somewhere.
+    x, y : array_like
+        Shape (n,): 0-based pixels.
+
+    Returns
+    -------
+    rows, columns : `numpy.ndarray`
+        Shape (n,): an index.
+    """
     indices = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return tuple(axis[place] for axis in indices)
+    return tuple(axis[_pixels(x, y, valid.shape)] for axis in indices)
 
 
 def _pixels(x, y, shape):

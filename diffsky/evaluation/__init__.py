@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "drozdova2024": [
             "DROZDOVA2024_RADIUS",
             "drozdova2024_catalogs",
-            "drozdova2024_matches",
+            "drozdova2024_reconstruction",
         ],
         "fields": ["evaluate_pair"],
         "injected_flux": ["normalized_injected_flux"],

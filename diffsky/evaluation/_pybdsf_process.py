@@ -166,10 +166,12 @@ class PyBDSFModels:
 
         Raises
         ------
-        PyBDSFError
-            If PyBDSF fails.
+        PyBDSFRefusal
+            If PyBDSF gives the image up.
         PyBDSFTimeoutError
             If it takes too long.
+        PyBDSFError
+            If its process ends, or memory or disk are full.
         """
         self.start()
         with self._lock:
@@ -180,7 +182,8 @@ class PyBDSFModels:
                 self._process.stdin.write(b"fit\n")
             answer = self._answer(self._job["limit"])
             if "error" in answer:
-                raise PyBDSFRefusal(answer["error"])
+                kind = PyBDSFError if answer["lacking"] else PyBDSFRefusal
+                raise kind(answer["error"])
             return np.load(self._folder / "model.npy", allow_pickle=False)
 
     def close(self):
@@ -202,9 +205,7 @@ class PyBDSFModels:
                     raise self._failure(PyBDSFTimeoutError, message)
                 piece = process.stdout.read(4096)
                 if not piece:
-                    status = process.wait()
-                    kind = PyBDSFError if status < 0 else PyBDSFRefusal
-                    raise self._failure(kind, _ending(status))
+                    raise self._failure(PyBDSFError, _ending(process.wait()))
                 answer += piece
         return json.loads(answer)
 

@@ -81,7 +81,8 @@ def make_model(bdsf, options):
     try:
         image = bdsf.process_image("image.fits", quiet=True, **options)
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        lacking = isinstance(error, MemoryError | OSError)  # which says nothing about the image
+        return {"error": f"{type(error).__name__}: {error}", "lacking": lacking}
     np.save("model.npy", image.model_gaus_arr.T)  # its first axis is x
     return {}
 

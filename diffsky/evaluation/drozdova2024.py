@@ -1,4 +1,4 @@
-"""Looking for sources in posterior samples, and counting them, as D24 do (sections 3.4 and 3.5)."""
+"""Looking for sources in posterior samples as D24 do (sections 3.4 and 3.5)."""
 
 import astropy.units as u
 import numpy as np
@@ -7,14 +7,15 @@ from astropy.table import QTable
 from diffsky.catalog.aggregation import aggregate_detections
 from diffsky.catalog.detection import drozdova2024_detect
 from diffsky.catalog.table import pixel_scale
+from diffsky.deconvolution.reconstruction import nearest_pixels
 from diffsky.deconvolution.strategies import summarize_samples
 from diffsky.evaluation.reconstruction import reconstruction_scores
 from diffsky.evaluation.results import Detections, offsets
 
-__all__ = ["DROZDOVA2024_RADIUS", "drozdova2024_catalogs", "drozdova2024_matches"]
+__all__ = ["DROZDOVA2024_RADIUS", "drozdova2024_catalogs", "drozdova2024_reconstruction"]
 
 DROZDOVA2024_RADIUS = 0.18 * u.arcsec
-_FEWER = (2, 5, 10)  # runs beside all of them, for D24 figures 8 and 10
+FEWER_RUNS = (2, 5, 10)  # beside all of them, for D24 figures 8 and 10
 _AVERAGES = ("mean", "median")
 
 
@@ -41,13 +42,24 @@ def drozdova2024_catalogs(prepared, samples, truth, *, centre, gamma):
         (detections of single runs within 0.18 arcsec of each other, reliability as score; all other
         scores are 1), the last three of the first 2, 5 and 10 runs too, as ``"D24 mean of 5"``, and
         ``"D24 true sky"``.
+
+    Raises
+    ------
+    ValueError
+        If the images have not the shape of the working grid.
     """
+    shape = prepared.grid.working_shape
+    if samples.shape[1:] != shape or truth.shape != shape:
+        raise ValueError(
+            f"samples have shape {samples.shape} and the truth {truth.shape}; expected images of "
+            f"{shape}, the working grid"
+        )
     mask = prepared.primary_beam_working <= 0
     runs = [drozdova2024_detect(sample, mask=mask) for sample in samples]
     tables = {f"run {k}": run for k, run in enumerate(runs, start=1)}
     pixel = pixel_scale(prepared.image.wcs) * prepared.grid.zoom
     radius = DROZDOVA2024_RADIUS.to_value(u.arcsec) / pixel
-    for n in (*(n for n in _FEWER if n < len(samples)), len(samples)):
+    for n in (*(n for n in FEWER_RUNS if n < len(samples)), len(samples)):
         ending = "" if n == len(samples) else f" of {n}"
         for name in _AVERAGES:
             average = summarize_samples(samples[:n], name, root=gamma)
@@ -71,52 +83,26 @@ def drozdova2024_reconstruction(samples, truth):
     -------
     scores : dict of str to `numpy.ndarray`
         As `reconstruction_scores`, and with ``"mean of 5"`` and so on.
+
+    Raises
+    ------
+    ValueError
+        As `reconstruction_scores`.
     """
     scores = reconstruction_scores(samples, truth)
-    for n in (n for n in _FEWER if n < len(samples)):
-        fewer = reconstruction_scores(samples[:n], truth)
-        scores |= {f"{name} of {n}": fewer[name] for name in _AVERAGES}
+    for n in (n for n in FEWER_RUNS if n < len(samples)):
+        for name in _AVERAGES:
+            average = summarize_samples(samples[:n], name)
+            scores[f"{name} of {n}"] = reconstruction_scores(average[None], truth)["mean"]
     return scores
-
-
-def drozdova2024_matches(found, truth, *, radius=DROZDOVA2024_RADIUS):
-    """Match detections with true sources as D24 section 3.5.2: each with any within the radius.
-
-    One source may be the partner of many, and two sources at one place both count as found by one
-    detection. For anything but a comparison with D24 see `pool_fields`.
-
-    Parameters
-    ----------
-    found : `Detections`
-        What was found in a field.
-    truth : `TrueSources`
-        What was there.
-    radius : `~astropy.units.Quantity`, optional
-        An angle. Default 0.18 arcsec, the paper's.
-
-    Returns
-    -------
-    partner : `numpy.ndarray`
-        Shape (n_found,), int: the nearest true source within the radius, -1 where there is none.
-    is_found : `numpy.ndarray`
-        Shape (n_truth,): whether a true source has a detection within the radius.
-    """
-    distance = np.hypot(found.x[:, None] - truth.x, found.y[:, None] - truth.y)
-    near = distance <= radius.to_value(u.arcsec)
-    if not near.size:
-        return np.full(len(found), -1), np.zeros(len(truth), dtype=bool)
-    return np.where(near.any(axis=1), distance.argmin(axis=1), -1), near.any(axis=0)
 
 
 def _detections(table, prepared, centre):
     """Positions on the sky, and fluxes in Jy."""
     x, y = prepared.grid.to_image_pixels(table["x"], table["y"])
     sky = QTable({"sky_centroid": prepared.image.wcs.pixel_to_world(x, y)})
-    rows, columns = (
-        np.clip(np.rint(np.asarray(table[name])).astype(int), 0, size - 1)
-        for name, size in zip(("y", "x"), prepared.grid.working_shape, strict=True)
-    )
-    gain = prepared.primary_beam_working[rows, columns]
+    place = nearest_pixels(prepared.primary_beam_working > 0, table["x"], table["y"])
+    gain = prepared.primary_beam_working[place]
     flux = np.asarray(table["flux"], dtype=float)
     # Single images have neither.
     known = {"flux_err": np.full(len(table), np.nan), "reliability": np.ones(len(table))}
@@ -125,6 +111,6 @@ def _detections(table, prepared, centre):
         *offsets(sky, centre),
         flux=flux,
         flux_err=known["flux_err"],
-        snr=flux * gain / prepared.rms_working[rows, columns],
+        snr=flux * gain / prepared.rms_working[place],
         score=known["reliability"],
     )

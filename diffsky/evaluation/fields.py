@@ -136,7 +136,7 @@ def evaluate_pair(
     known = _catalog_of(used, true, scale)
     catalogs[TRUE_SKY] = Detections.from_catalog(known, centre=centre, score=known["snr"])
     if drozdova2024:
-        skies = (sky * _jy_per_pixel(used) for sky in (apparent, true))
+        skies = (used.true_sky(sky) for sky in (apparent, true))
         catalogs |= drozdova2024_catalogs(used, *skies, centre=centre, gamma=_root(scale))
     return FieldResult(
         number=int(number),
@@ -247,12 +247,6 @@ def _true_sky(pair, prepared, scale):
     return true * np.divide(gain, prepared.rms_working, out=np.zeros_like(gain), where=gain > 0)
 
 
-def _jy_per_pixel(prepared):
-    """True sky of a working pixel whose apparent sky is 1 rms, 0 where there is no data."""
-    gain = prepared.primary_beam_working
-    return np.divide(prepared.rms_working, gain, out=np.zeros_like(gain), where=gain > 0)
-
-
 def _root(scale):
     """The root of D24 eq. 1 that is next to that of a scale."""
     return min(max(scale.gamma, 1), 30)
@@ -262,11 +256,10 @@ def _reconstruction(prepared, true, apparent, scale, fewer):
     """Metrics of D24 section 3.5.1, with the true sky at the resolution of the samples."""
     if min(true.shape) < _WINDOW:
         return {}
-    per_unit = _jy_per_pixel(prepared)
     pixel = float(pixel_scale(prepared.image.wcs) * prepared.grid.zoom)
     normalize = FluxScale(pixel=pixel, gamma=_root(scale)).normalize_sky
     function = drozdova2024_reconstruction if fewer else reconstruction_scores
-    return function(normalize(apparent * per_unit), normalize(true * per_unit))
+    return function(*(normalize(prepared.true_sky(sky)) for sky in (apparent, true)))
 
 
 def _posterior(prepared, true, count, apparent, singles):

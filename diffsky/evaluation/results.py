@@ -128,7 +128,8 @@ class FieldResult:
     group : str, optional
         What the field has in common with others, for instance an amount of water vapour.
     reconstruction : dict of str to `numpy.ndarray`, optional
-        How close the samples are to the true sky, as `reconstruction_scores` gives it.
+        How close the samples are to the true sky, as `reconstruction_scores` or
+        `drozdova2024_reconstruction` gives it.
     """
 
     number: int

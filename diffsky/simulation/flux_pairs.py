@@ -1,5 +1,6 @@
 """Training pairs made on the fly of whole fields in Jy and arcsec, as D24 has them."""
 
+import json
 import math
 from dataclasses import dataclass, field
 
@@ -95,6 +96,20 @@ class FluxPairs:
     def __len__(self):
         """Zero: there is no end."""
         return 0
+
+    @property
+    def fingerprint(self):
+        """str : what tells these pairs from others, for a run that is resumed.
+
+        Numbers are rounded, so that another machine finds the same.
+        """
+        about = {**self.describe(), "rms": [f"{rms:.2e}" for rms in self._rms_range()]}
+        del about["largest_flux"]
+        if self.noise is not None:
+            step = -(-len(self.primary_beam) // 4)
+            marks = self.noise[[0, -1], ::step, ::step] / self._levels[[0, -1], None, None]
+            about["noise_images"] = (marks.round(decimals=1) + 0.0).flatten().tolist()
+        return json.dumps([about, self.scale.to_dict()], sort_keys=True)
 
     def describe(self):
         """Say what the pairs are, in plain JSON.

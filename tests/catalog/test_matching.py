@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from diffsky.catalog import detection_scores, match_catalogs, match_pixels, score_catalogs
+from diffsky.catalog import (
+    detection_scores,
+    match_catalogs,
+    match_nearest,
+    match_pixels,
+    score_catalogs,
+)
 
 
 def sky(dx, dy):
@@ -223,3 +229,40 @@ def test_radius_of_each_true_position():
     assert list(matches.truth_index) == [0]
     with pytest.raises(ValueError, match="radius must be a positive number, got -2"):
         match_pixels([3.0], [0.0], [0.0, 1.0], [0.0, 0.0], radius=[4.0, -2.0])
+
+
+def test_nearest_of_two_sources_at_one_place_is_one_detection():
+    matches, n_false = match_nearest([0.04, 7], [0, 0], [0, 0.1, 3], [0, 0, 0], radius=0.18)
+    assert matches.truth_index.tolist() == [0, 1]
+    assert matches.catalog_index.tolist() == [0, 0]
+    assert n_false == 1
+    matches, n_false = match_nearest([2.9, 3.05], [0, 0], [3], [0], radius=0.18)
+    assert matches.catalog_index.tolist() == [1]
+    assert n_false == 0  # the farther one is near a source, too
+
+
+@given(found=points, true=points)
+def test_nearest_is_within_the_radius_and_none_is_missed(found, true):
+    columns = [np.array(list(zip(*one, strict=True)) or [[], []], float) for one in (found, true)]
+    matches, n_false = match_nearest(*columns[0], *columns[1], radius=0.5)
+    distance = np.hypot(*(columns[0][:, :, None] - columns[1][:, None, :]))
+    near = distance <= 0.5
+    assert sorted(matches.truth_index) == np.flatnonzero(near.any(axis=0)).tolist()
+    assert n_false == (~near.any(axis=1)).sum()
+    least = distance[:, matches.truth_index].min(axis=0, initial=9)
+    np.testing.assert_allclose(distance[matches.catalog_index, matches.truth_index], least)
+    np.testing.assert_allclose(matches.separation, least)
+
+
+@given(found=points, true=points)
+def test_nearest_counts_as_the_protocol_of_d24(found, true):
+    """On the plane and on the sky."""
+    columns = [np.array(list(zip(*one, strict=True)) or [[], []], float) for one in (found, true)]
+    distance = np.hypot(*(columns[0][:, :, None] - columns[1][:, None, :]))
+    assume((np.abs(distance - 0.5) > 1e-6).all())
+    matches, n_false = match_nearest(*columns[0], *columns[1], radius=0.5)
+    scores = score_catalogs(
+        *(table(*one) for one in columns), radius=0.5 * u.arcsec, protocol="drozdova2024"
+    )
+    assert scores.n_true_positive == len(matches)
+    assert scores.n_found == len(matches) + n_false

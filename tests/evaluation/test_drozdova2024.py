@@ -1,41 +1,23 @@
-"""Sources as D24 look for them and count them: known skies, and many detections of one source."""
+"""Sources as D24 look for them: known skies, and what is added to an evaluation."""
 
 import runpy
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from diffsky import DiffusionDeconvolver
 from diffsky.deconvolution.observation import prepare_observation
 from diffsky.evaluation import (
-    DROZDOVA2024_RADIUS,
-    Detections,
     drozdova2024_catalogs,
-    drozdova2024_matches,
     evaluate_pair,
 )
-from diffsky.evaluation.results import TrueSources
 from diffsky.simulation import render_sources
 from diffsky.simulation.sources import SourceList
 
 HELPER = Path(__file__).parents[1] / "simulation" / "small_pairs.py"
 make_pair = runpy.run_path(str(HELPER))["make_pair"]
-RADIUS = DROZDOVA2024_RADIUS.to_value(u.arcsec)
-OFFSETS = st.lists(st.tuples(*[st.floats(-2, 2)] * 2), max_size=6)
-
-
-def true_sources(x, y, flux=None):
-    flux = np.ones(len(x)) if flux is None else flux
-    return TrueSources(np.array(x), np.array(y), np.array(flux), *np.ones((2, len(x))))
-
-
-def detections(x, y):
-    return Detections(np.array(x), np.array(y), *np.ones((4, len(x))))
 
 
 @pytest.fixture(scope="module")
@@ -100,26 +82,12 @@ def test_an_empty_sky_has_no_sources(prepared):
     assert {len(one) for one in found.values()} == {0}
 
 
-def test_one_detection_finds_two_sources_and_two_find_one():
-    truth = true_sources([0.0, 0.1, 3.0], [0.0, 0.0, 0.0])
-    partner, is_found = drozdova2024_matches(detections([0.04], [0.0]), truth)
-    assert partner.tolist() == [0]
-    assert is_found.tolist() == [True, True, False]
-    partner, is_found = drozdova2024_matches(detections([2.9, 3.1], [0, 0]), truth)
-    assert partner.tolist() == [2, 2]
-    assert is_found.tolist() == [False, False, True]
-
-
-@given(found=OFFSETS, true=OFFSETS)
-def test_matches_are_within_the_radius_and_none_is_missed(found, true):
-    columns = [np.array(list(zip(*one, strict=True)) or [[], []], float) for one in (found, true)]
-    partner, is_found = drozdova2024_matches(detections(*columns[0]), true_sources(*columns[1]))
-    distance = np.hypot(*(columns[0][:, :, None] - columns[1][:, None, :]))
-    near = distance <= RADIUS
-    assert ((partner >= 0) == near.any(axis=1)).all()
-    assert (is_found == near.any(axis=0)).all()
-    rows = np.flatnonzero(partner >= 0)
-    assert (distance[rows, partner[rows]] == distance[rows].min(axis=1, initial=9)).all()
+def test_samples_of_another_grid_are_refused(prepared):
+    centre = prepared.image.wcs.pixel_to_world(0, 0).icrs
+    with pytest.raises(ValueError, match=r"samples have shape \(2, 8, 8\) .*working grid"):
+        drozdova2024_catalogs(
+            prepared, np.zeros((2, 8, 8)), np.zeros((8, 8)), centre=centre, gamma=2.0
+        )
 
 
 def test_evaluation_adds_these_catalogues_and_nothing_else_changes():

@@ -226,3 +226,20 @@ def test_grid_in_beams_is_that_of_a_data_set():
 def test_noise_and_beam_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         make_pairs(**options)
+
+
+def test_fingerprint_tells_pairs_apart():
+    """By noise, seed, prior and scale; not by what rounding does to the noise."""
+    options = {"rms": None, "noise": noise_images()}
+    mark = make_pairs(**options).fingerprint
+    near = noise_images() * (1 + 1e-7)
+    assert make_pairs(**{**options, "noise": near}).fingerprint == mark
+    others = [
+        {"noise": noise_images().flip(1)},
+        {"seed": 5},
+        {"prior": NOTHING},
+        {"scale": FluxScale(size=32, gamma=10)},
+        {"rms": (RMS, RMS), "noise": None},
+    ]
+    marks = {make_pairs(**{**options, **other}).fingerprint for other in others}
+    assert len(marks | {mark}) == 1 + len(others)
