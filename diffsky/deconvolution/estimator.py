@@ -37,7 +37,7 @@ class DiffusionDeconvolver(PosteriorSampler, RecalibratedEstimator, DiffusionEst
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`: slower to start, faster in long runs.
-    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm"} or None, optional
+    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm", "sde-dpmpp-2m"}, optional
         None takes that of the preset; for distilled weights, that is ``"consistency"``.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.

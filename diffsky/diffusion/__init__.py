@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "sample_dpmpp_3m",
             "sample_euler",
             "sample_heun",
+            "sample_sde_dpmpp_2m",
         ],
         "schedules": ["edm_sigmas", "make_sigmas"],
         "training": ["denoising_errors", "denoising_loss", "draw_sigmas", "train_denoiser"],

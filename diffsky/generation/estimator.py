@@ -31,7 +31,7 @@ class RadioGalaxyGenerator(DiffusionEstimator):
         float32 is the reference; ``"auto"`` takes bfloat16 where the hardware computes in it.
     compile : bool, optional
         Compile the network with `torch.compile`: slower to start, faster in long runs.
-    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm"} or None, optional
+    sampler : {"heun", "euler", "dpmpp-2m", "dpmpp-3m", "ddim", "ddpm", "sde-dpmpp-2m"}, optional
         None takes that of the preset.
     n_steps : int or None, optional
         Steps of the sampler; None takes those of the preset.

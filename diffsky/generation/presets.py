@@ -106,8 +106,8 @@ PRESETS = {
         },
         # The noise that is added on the way mends what went wrong before: sources hold together.
         sampling={
-            "sampler": "ddpm",
-            "n_steps": 40,
+            "sampler": "sde-dpmpp-2m",
+            "n_steps": 32,
             "sigma_min": 0.005,
             "sigma_max": 40.0,
             "rho": 7.0,

@@ -16,10 +16,12 @@ from diffsky.diffusion import (
     ddpm_sigmas,
     denoising_loss,
     draw_ddpm_sigmas,
+    edm_sigmas,
     make_sigmas,
     sample_ddim,
     sample_ddpm,
     sample_euler,
+    sample_sde_dpmpp_2m,
 )
 from diffsky.diffusion.ddpm import train_sigmas
 
@@ -213,6 +215,34 @@ def test_what_ancestral_steps_leave_is_of_first_order():
     short = [1 - exact_moments(sample_ddpm, n)[1] / DEVIATION for n in (125, 250, 500)]
     assert short[0] / short[1] == pytest.approx(2, abs=0.3)
     assert short[1] / short[2] == pytest.approx(2, abs=0.3)
+
+
+def exact_moments_of_many_steps(sampler, n_steps):
+    """The same where steps know each other: each number is kept as a sum over what was drawn."""
+    sigmas = edm_sigmas(n_steps, sigma_min=0.02, sigma_max=40.0).double()
+    basis = torch.eye(n_steps + 2, dtype=torch.float64)
+    drawn = iter(basis[2:])
+
+    def denoise_sum(x, sigma):
+        return (DEVIATION**2 * x + sigma**2 * MEAN * basis[0]) / (DEVIATION**2 + sigma**2)
+
+    end = sampler(denoise_sum, sigmas[0] * basis[1], sigmas, noise=lambda: next(drawn))
+    return end[0].item(), end[1:].square().sum().sqrt().item()
+
+
+def test_ancestral_sampler_of_second_order():
+    """Deviations are right to 1 % in 64 steps, where the first order is 7 % short."""
+    moments = {
+        sampler: np.array([exact_moments_of_many_steps(sampler, n) for n in (32, 64, 128)])
+        for sampler in (sample_ddpm, sample_sde_dpmpp_2m)
+    }
+    errors = [np.abs(found[:, 1] / DEVIATION - 1) for found in moments.values()]
+    assert errors[0][:-1] / errors[0][1:] == pytest.approx([2, 2], abs=0.3)
+    assert (errors[1][:-1] / errors[1][1:] > 3.5).all()
+    assert errors[0][1] == pytest.approx(0.07, abs=0.01)
+    assert errors[1][1] < 0.01
+    for found in moments.values():
+        np.testing.assert_allclose(found[:, 0], MEAN, atol=0.001)
 
 
 @pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim])
