@@ -271,14 +271,16 @@ def main(noise, weights, samples, sampler, steps, processes, store, trained, for
     for who, one, n in ((TRAINED, first, fresh), (DEFAULT, default, default_fields)):
         sets[FRESH, who] = run(one, SharedFields(noise, fresh=True, size=size), n, "fresh")
         sets[SHARED, who] = run(one, SharedFields(noise, size=size), n, "shared")
-    sets[IMAGED, TRAINED] = run(theirs, SharedFields(noise, padding=1, size=size), water, "imaged")
+    if for_published is not None:
+        source = SharedFields(noise, padding=1, size=size)
+        sets[IMAGED, TRAINED] = run(theirs, source, default_fields, "imaged")
     for who, one in ((TRAINED, theirs), (DEFAULT, default)):
         sets[PUBLISHED, who] = run(one, PublishedFields(data, noise, size=size), n_pairs, PUBLISHED)
     less = PublishedFields(data, noise, "less", subtract=True, size=size)
     sets[LESS, DEFAULT] = run(default, less, n_pairs, "less")
     record_rows(explain(sets), targets)
-    vapour = water_sets(first, default, noise, size, water, run)
-    rows = print_water(vapour)
+    vapour = water_sets(first, default, noise, size, water, run) if water else {}
+    rows = print_water(vapour) if water else {}
     if record is not None:
         record.write_text(json.dumps(targets.rows, indent=2) + "\n")
     if figures is not None:

@@ -32,8 +32,8 @@ def draw_all(folder, runs, main, sets, water, *, data):
         (figure_12, runs[main]), (figure_13, runs),
     ])  # fmt: skip
     _sheet(folder / "drozdova2024-fluxes.png", [
-        (figure_14, runs[main]), (figure_15, runs[main]), (figure_16, known), (figure_17, rows),
-        (figure_18, rows),
+        (figure_14, runs[main]), (figure_15, runs[main]),
+        *(((figure_16, known), (figure_17, rows), (figure_18, rows)) if rows else ()),
     ])  # fmt: skip
     if 1 in runs and main != 1:
         panels = (figure_12, figure_14, figure_15, figure_10, figure_8)
@@ -49,7 +49,7 @@ def _counted(results, name, **options):
 def _sheet(path, panels):
     """Panels of one figure, three in a row."""
     figure = Figure(figsize=(12, 3.6 * -(-len(panels) // 3)), layout="constrained")
-    axes = figure.subplots(-(-len(panels) // 3), 3).ravel()
+    axes = np.ravel(figure.subplots(-(-len(panels) // 3), 3))
     for axis, (function, *arguments) in zip(axes, panels, strict=False):
         function(axis, *arguments)
     for axis in axes[len(panels) :]:

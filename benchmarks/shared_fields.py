@@ -11,6 +11,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from fields import pointing
+from radio_beam import Beam
 
 from diffsky.instrument import instrument_from_setup
 from diffsky.simulation import (
@@ -22,6 +23,7 @@ from diffsky.simulation import (
     simulate_shared_pair,
 )
 
+BEAM = Beam(0.89 * u.arcsec, 0.82 * u.arcsec, 84 * u.deg)
 SHARED, PWV = 9011, 9013  # seeds, of no training
 PRIOR = replace(PRIORS["drozdova2024"], empty_share=1000 / 10164)
 FIELD = 240  # pixels of 0.1 arcsec, in which all sources lie whole
@@ -54,7 +56,8 @@ class SharedFields:
         noise = _noise(self.noise)
         if self.fresh:
             noise = redraw(noise, np.random.default_rng([self.seed, _NOISE, number]))
-        return inner(simulate_shared_pair(sources, setup, noise, padding=self.padding), self.size)
+        pair = simulate_shared_pair(sources, setup, noise, padding=self.padding)
+        return inner(with_beam(pair), self.size)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class PublishedFields:
             dirty = dirty.copy()
             dirty.data[:] -= noise_of(next_in_declination(self.data, number))
         theirs = {"dirty": dirty, "sky": published.sky, "sources": published.sources}
-        return inner(replace(made, **theirs), self.size)
+        return inner(with_beam(replace(made, **theirs)), self.size)
 
 
 def n_published(data):
@@ -126,6 +129,16 @@ def redraw(noise, rng):
     values = rng.standard_normal((2, *noise.values.shape), dtype=np.float32)
     level = np.sqrt(np.mean(np.abs(noise.values) ** 2) / 2)
     return replace(noise, values=(level * (values[0] + 1j * values[1])).astype(np.complex64))
+
+
+def with_beam(pair):
+    """The pair with the one beam of D24, as in the training: one grid for all declinations.
+
+    Weights that know a noise image by heart know it on its own grid alone.
+    """
+    dirty = pair.dirty.copy()
+    dirty.meta["beam"] = BEAM
+    return replace(pair, dirty=dirty, beam=BEAM)
 
 
 def inner(pair, size):
