@@ -50,6 +50,7 @@ def test_peak_flux(folder, tmp_path, peak):
 def test_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
     path, calls = tmp_path / "out.fits", []
     arguments = [path, "--weights", folder / "classes", "-n", 4, "--seed", 4]
+    arguments += ["--sampler", "dpmpp-2m"]  # which draws once a batch
     monkeypatch.setattr(drawing, "fit_batch_size", lambda *_, **__: 2)
     draw = drawing.draw_normal
 
