@@ -200,7 +200,7 @@ def _against_water(axis, rows, figures):
 
 def draw_published(path, data):
     """A published dirty image, and what the nearest one's noise leaves of it."""
-    number = 0
+    number = 3
     one, other = published_pair(data, number), next_in_declination(data, number)
     noise = noise_of(other)
     degrees = [observed(pair).direction.dec.deg for pair in (one, other)]
