@@ -73,8 +73,10 @@ def print_reconstruction(runs, network, size):
     """Table 1, ours beside the printed one; errors are its standard deviations."""
     print("\nD24 table 1: mean squared error (1e-5), peak S/N (dB), structural similarity")
     share = (size / D24_FIELD) ** 2
-    print(f"  on the inner {size} pixels; were the rest of {D24_FIELD} without error, mean squared"
-          f" errors would be {share:.2f} of these, peak S/N {-10 * np.log10(share):.1f} dB more")
+    print(
+        f"  on the inner {size} pixels; were the rest of {D24_FIELD} without error, mean squared"
+        f" errors would be {share:.2f} of these, peak S/N {-10 * np.log10(share):.1f} dB more"
+    )
     for gamma, results in rows_of(runs, network):
         if results is None:
             print(f"  gamma {gamma:<3} not run")
@@ -153,8 +155,10 @@ def print_water(known):
     """Purity, completeness and fluxes by water vapour, D24 figures 17 and 18."""
     n = len(next(iter(known.values())))
     print(f"\nwater vapour, {n} fields each, {MEDIAN}: purity, completeness, fluxes within 50 uJy")
-    print(f"  {TRAINED} see their own noise, {DEFAULT} a new one; one to one within half a beam,"
-          f" but for {AS_D24!r}")
+    print(
+        f"  {TRAINED} see their own noise, {DEFAULT} a new one; one to one within half a beam,"
+        f" but for {AS_D24!r}"
+    )
     rows = {}
     for (who, pwv), results in known.items():
         boot = Bootstrap(len(results))
@@ -189,8 +193,10 @@ def explain(sets):
             rows[fields, f"{FILTER}, S/N {least:g}"] = figures_of(results, FILTER, least)
     for (fields, title), (n, *figures) in rows.items():
         print(f"{fields:<36}{title:<39}{n:>4}" + "".join(f"{cell(v, n):>15}" for v in figures))
-    print("the filter's threshold is the best on the fields of its line, that of published ones"
-          " the best on independent noise")
+    print(
+        "the filter's threshold is the best on the fields of its line, that of published ones"
+        " the best on independent noise"
+    )
     return rows
 
 
