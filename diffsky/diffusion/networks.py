@@ -223,10 +223,7 @@ class UNet(nn.Module):
 
     @property
     def reach(self):
-        """int : pixels beyond which an input pixel cannot change an output pixel.
-
-        Infinite with attention.
-        """
+        """int : pixels beyond which no input changes an output pixel; infinite with attention."""
         if self.attention:
             return math.inf
         per_level = [

@@ -99,10 +99,8 @@ class FluxPairs:
 
     @property
     def fingerprint(self):
-        """str : what tells these pairs from others, for a run that is resumed.
-
-        Numbers are rounded, so that another machine finds the same.
-        """
+        """str : what tells these pairs from others, for a run that is resumed."""
+        # Numbers are rounded, so that another machine finds the same.
         about = {**self.describe(), "rms": [f"{rms:.2e}" for rms in self._rms_range()]}
         del about["largest_flux"]
         if self.noise is not None:
