@@ -110,9 +110,9 @@ def main(folder, noise, preset, channels, gamma, device, warm_start, padding, n_
         deconvolver = DiffusionDeconvolver(chosen, device=device)
     else:
         deconvolver = DiffusionDeconvolver.from_pretrained(warm_start, device=device)
-        # The root may be another one, which the network gets used to.
         if deconvolver.preset_.network["type"] != chosen.network["type"]:
             raise click.UsageError(f"{warm_start} has another network than the preset {preset}")
+        # The root may be another one, which the network gets used to.
         scale = replace(deconvolver.preset_.scale, gamma=gamma)
         deconvolver.preset_ = replace(deconvolver.preset_, scale=scale)
     with warnings.catch_warnings():

@@ -122,7 +122,7 @@ def match_nearest(x, y, x_truth, y_truth, *, radius):
     Returns
     -------
     matches : Matches
-        One for each true source that has a detection within the radius.
+        One for each true source that has a detection within the radius, in the order of the truth.
     n_false : int
         Detections without any true source within the radius.
 
