@@ -1,4 +1,4 @@
-"""Random changes of the images that a classifier is trained on (V24 section 5.3)."""
+"""Changes of an image that leave its class: random ones (V24 section 5.3), flips and turns."""
 
 import math
 
@@ -7,12 +7,30 @@ from torch.nn import functional
 
 from diffsky.backend import draw_normal
 
-__all__ = ["augment_images", "blur_images", "warp_images"]
+__all__ = ["all_views", "augment_images", "blur_images", "warp_images"]
 
 BLUR = (0.1, 1.0)  # pixels
 NOISE = (1e-4, 0.1)
 CROP = (0.9, 1.0)  # of the side
 _EMPTY = -1.0
+
+
+def all_views(images):
+    """Turn images by right angles, as they are and mirrored.
+
+    Parameters
+    ----------
+    images : `torch.Tensor`
+        Shape (..., ny, ny).
+
+    Yields
+    ------
+    view : `torch.Tensor`
+        Eight in all, of the same shape; the first is the images themselves.
+    """
+    for mirrored in (images, images.flip(-1)):
+        for turns in range(4):
+            yield torch.rot90(mirrored, turns, (-2, -1))
 
 
 def augment_images(images, generators):

@@ -10,6 +10,7 @@ from diffsky.diffusion._training_checks import check_integers, check_plan, find_
 from diffsky.diffusion.weights import load_into, load_weights, save_weights
 from diffsky.exceptions import NotFittedError, WeightsError
 from diffsky.generation._classifier_training import ClassifierTraining
+from diffsky.generation.augmentation import all_views
 from diffsky.generation.conditioning import ClassCondition, plain_labels
 from diffsky.generation.resnet import ResNetClassifier, compute_logits
 from diffsky.generation.scaling import scale_images
@@ -144,7 +145,10 @@ class MorphologyClassifier:
         return self
 
     def predict_proba(self, images):
-        """Probability of each class.
+        """Probability of each class, the mean over eight views of an image.
+
+        These are the four turns of it and of its mirror image: the class of a galaxy does not
+        depend on how it lies. V24 classify one view.
 
         Parameters
         ----------
@@ -166,7 +170,8 @@ class MorphologyClassifier:
         scaled = _scale(images, self._fitted().description_["recipe"]["size"])
         backend = select_backend(self.device, self.precision)
         self.network_ = backend.prepare(self.network_)
-        return compute_logits(self.network_, scaled, backend).softmax(dim=1).numpy()
+        views = (compute_logits(self.network_, view, backend) for view in all_views(scaled))
+        return torch.stack([logits.softmax(dim=1) for logits in views]).mean(dim=0).numpy()
 
     def predict(self, images):
         """Most probable class of each image.

@@ -10,9 +10,11 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from diffsky import NotFittedError
+from diffsky.backend import select_backend
 from diffsky.exceptions import WeightsError
 from diffsky.generation import FIRST_CLASSES, _classifier_training, read_first, resnet
 from diffsky.generation.classifier import MorphologyClassifier, accuracy, confusion, recall
+from diffsky.generation.scaling import scale_images
 
 PLAN = {"epochs": 2, "batch_size": 8, "seed": 1}
 
@@ -45,6 +47,13 @@ def weights(classifier):
     return torch.cat(
         [value.flatten().float() for value in classifier.network_.state_dict().values()]
     )
+
+
+def one_view(classifier, images):
+    """Probabilities from the images as they lie."""
+    scaled = torch.from_numpy(scale_images(images)[0])[:, None]
+    backend = select_backend("cpu", "float32")
+    return resnet.compute_logits(classifier.network_, scaled, backend).softmax(dim=1).numpy()
 
 
 @pytest.fixture
@@ -116,10 +125,11 @@ def test_best_epoch_is_kept(narrow):
     curve = whole.description_["training"]["curve"]
     losses = [row["validation_loss"] for row in curve]
     best = int(np.argmin(losses))
-    probability = whole.predict_proba(validation[0])
+    probability = one_view(whole, validation[0])
     picked = probability[np.arange(8), [0, 1] * 4]
     assert -np.log(picked).mean() == pytest.approx(losses[best], rel=1e-4)
-    counts = confusion(validation[1], whole.predict(validation[0]), whole.classes_)
+    predicted = [whole.classes_[k] for k in probability.argmax(axis=1)]
+    counts = confusion(validation[1], predicted, whole.classes_)
     assert accuracy(counts) == curve[best]["validation_accuracy"]
 
 
@@ -137,6 +147,19 @@ def test_probabilities(trained):
     assert trained.predict(images[:0]) == []
     # The unit of the images does not matter.
     np.testing.assert_allclose(trained.predict_proba(1e-4 * images), probability, atol=1e-4)
+
+
+def test_how_a_galaxy_lies_does_not_matter(trained):
+    """The mean over eight views of one, whichever of them is asked about."""
+    images, _ = make_images(6, seed=5)
+    known = trained.predict_proba(images)
+    views = [np.rot90(images, k, axes=(1, 2)) for k in range(4)]
+    views += [view[:, ::-1] for view in views]
+    alone = [one_view(trained, view) for view in views]
+    assert np.ptp(alone, axis=0).max() > 1e-3  # else the mean would say nothing
+    np.testing.assert_allclose(np.mean(alone, axis=0), known, atol=1e-6)
+    for view in views:
+        np.testing.assert_allclose(trained.predict_proba(view), known, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 3])
