@@ -146,9 +146,10 @@ def image_statistics(images, *, peaks=None, bins=100):
         Shape (n, ny, nx), finite.
     peaks : float or array-like, optional
         What becomes 1, for all images or for each. V24 scale real images to their own range, 0 to
-        1 after negative pixels are set to 0 (eq. 11), which is the default; generated ones are not
-        scaled again, so that one whose peak falls short shows it. For them give the peaks they
-        were asked for, or 1 where they are relative; pixels beyond are clipped to 0 and 1.
+        1 after negative pixels are set to 0 (eq. 11), which is the default. Images whose peaks may
+        fall short of what was asked for show it if these peaks are given, or 1 where they are
+        relative; pixels beyond are clipped to 0 and 1. `diffsky.RadioGalaxyGenerator` brings all
+        of its images to their peaks.
     bins : int or array-like, optional
         Number of bins of pixel values from 0 to 1, or their edges. Default 100.
 

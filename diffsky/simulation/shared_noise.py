@@ -104,8 +104,8 @@ class SharedNoise:
             Any direction and water vapour, imaged in any way, with the array and the times that
             the noise was taken with.
         padding : int, optional
-            uv grid over field. The default, 4, gives CASA's image with a correlation of 0.995
-            within the primary beam, 8 with 0.999.
+            uv grid over field. Where the primary beam is above 0.2 the default, 4, gives CASA's
+            image with a correlation of 0.993, 8 with 0.998.
 
         Returns
         -------
