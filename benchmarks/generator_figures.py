@@ -185,6 +185,7 @@ def main(
         "confusion": draw_confusion(tables),
         "nearest": draw_nearest(nearest, relative(train.images)),
     }
+    output.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         path = output / f"generator-{name}.png"
         figure.savefig(path, dpi=DPI, metadata={"Software": None})
