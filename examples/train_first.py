@@ -5,6 +5,9 @@ The file is galaxy_data_h5.h5 of Griese et al. (2023), or a zip file that holds 
 holds checkpoints and the log; the same command continues a run that was interrupted.
 
     python examples/train_first.py run-first galaxy_data_h5.zip
+
+``--warm-start first`` goes on from weights, here the bundled ones; their own description says how
+many steps they had, at which learning rates.
 """
 
 from pathlib import Path
@@ -26,11 +29,12 @@ DATA = {
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(exists=True, dir_okay=False))
 @click.option("--preset", default="compact", show_default=True)
+@click.option("--warm-start", help="Weights to start from; the preset is theirs.")
 @click.option("--steps", default=None, type=int, help="The preset's if not given.")
 @click.option("--batch-size", default=None, type=int, help="The preset's if not given.")
 @click.option("--learning-rate", default=None, type=float, help="The preset's if not given.")
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
-def main(folder, data, preset, steps, batch_size, learning_rate, device):
+def main(folder, data, preset, warm_start, steps, batch_size, learning_rate, device):
     """Train on DATA in FOLDER and save the weights to FOLDER/first."""
     from diffsky import RadioGalaxyGenerator
 
@@ -39,7 +43,10 @@ def main(folder, data, preset, steps, batch_size, learning_rate, device):
     click.echo(
         f"{len(train)} images; {len(everything) - len(train)} have no source and are left out"
     )
-    generator = RadioGalaxyGenerator(preset, device=device)
+    if warm_start is None:
+        generator = RadioGalaxyGenerator(preset, device=device)
+    else:
+        generator = RadioGalaxyGenerator.from_pretrained(warm_start, device=device)
     generator.fit(
         train.images,
         labels=train.labels,
@@ -51,6 +58,7 @@ def main(folder, data, preset, steps, batch_size, learning_rate, device):
         checkpoint_dir=folder / "checkpoints",
         resume=True,
         seed=1,
+        warm_start=warm_start is not None,
     )
     generator.description_["data"] = DATA
     generator.save(folder / "first", name="first", half=True, overwrite=True)

@@ -12,6 +12,7 @@ __all__ = ["all_views", "augment_images", "blur_images", "warp_images"]
 BLUR = (0.1, 1.0)  # pixels
 NOISE = (1e-4, 0.1)
 CROP = (0.9, 1.0)  # of the side
+N_VIEWS = 8  # of all_views
 _EMPTY = -1.0
 
 

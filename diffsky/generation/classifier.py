@@ -1,5 +1,6 @@
 """MorphologyClassifier: the class of a radio galaxy from its image (V24 section 5.3)."""
 
+from itertools import islice
 from numbers import Real
 
 import numpy as np
@@ -10,7 +11,7 @@ from diffsky.diffusion._training_checks import check_integers, check_plan, find_
 from diffsky.diffusion.weights import load_into, load_weights, save_weights
 from diffsky.exceptions import NotFittedError, WeightsError
 from diffsky.generation._classifier_training import ClassifierTraining
-from diffsky.generation.augmentation import all_views
+from diffsky.generation.augmentation import N_VIEWS, all_views
 from diffsky.generation.conditioning import ClassCondition, plain_labels
 from diffsky.generation.resnet import ResNetClassifier, compute_logits
 from diffsky.generation.scaling import scale_images
@@ -144,8 +145,8 @@ class MorphologyClassifier:
         self._adopt(run.finish(), {**about, "recipe": recipe, "training": run.describe()})
         return self
 
-    def predict_proba(self, images):
-        """Probability of each class, the mean over eight views of an image.
+    def predict_proba(self, images, *, n_views=N_VIEWS):
+        """Probability of each class, the mean over several views of an image.
 
         These are the four turns of it and of its mirror image: the class of a galaxy does not
         depend on how it lies. V24 classify one view.
@@ -154,6 +155,8 @@ class MorphologyClassifier:
         ----------
         images : `numpy.ndarray`
             Shape (n, ny, ny), finite, of the size of the training.
+        n_views : int, optional
+            How many of them, 1 to 8; the first is the image as it is. Default 8.
 
         Returns
         -------
@@ -165,20 +168,24 @@ class MorphologyClassifier:
         NotFittedError
             Before ``fit`` or ``load``.
         ValueError
-            If the images cannot be scaled, or have another size.
+            If the images cannot be scaled, or have another size, or ``n_views`` is out of range.
         """
+        check_integers(1, n_views=n_views)
+        if n_views > N_VIEWS:
+            raise ValueError(f"n_views is {n_views}; expected 1 to {N_VIEWS}")
         scaled = _scale(images, self._fitted().description_["recipe"]["size"])
         backend = select_backend(self.device, self.precision)
         self.network_ = backend.prepare(self.network_)
-        views = (compute_logits(self.network_, view, backend) for view in all_views(scaled))
-        return torch.stack([logits.softmax(dim=1) for logits in views]).mean(dim=0).numpy()
+        views = islice(all_views(scaled), n_views)
+        logits = [compute_logits(self.network_, view, backend) for view in views]
+        return torch.stack([one.softmax(dim=1) for one in logits]).mean(dim=0).numpy()
 
-    def predict(self, images):
+    def predict(self, images, *, n_views=N_VIEWS):
         """Most probable class of each image.
 
         Parameters
         ----------
-        images : `numpy.ndarray`
+        images, n_views : optional
             As for `predict_proba`.
 
         Returns
@@ -191,7 +198,8 @@ class MorphologyClassifier:
         NotFittedError, ValueError
             As for `predict_proba`.
         """
-        return [self.classes_[k] for k in self.predict_proba(images).argmax(axis=1)]
+        probability = self.predict_proba(images, n_views=n_views)
+        return [self.classes_[k] for k in probability.argmax(axis=1)]
 
     def save(self, folder, *, name=None, overwrite=False):
         """Write the weights and what they are.

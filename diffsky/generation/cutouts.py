@@ -7,16 +7,26 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import Cutout2D
+from astropy.nddata import Cutout2D, NoOverlapError
 from astropy.table import QTable, vstack
 from astropy.wcs import WCS
 
-from diffsky._reading import header_beam, same_beam
-from diffsky.generation.selection import CutoutSelection, select_cutouts
+from diffsky._reading import choose_unit, header_beam, same_beam
+from diffsky.generation.selection import STEPS, count_removed, select_cutouts
 from diffsky.images import load_image, pixel_scale
 
-__all__ = ["Cutouts", "cut_mosaic", "join_cutouts", "n_pixels", "on_mosaic", "read_grid"]
+__all__ = [
+    "ABSENT",
+    "UNRESOLVED",
+    "Cutouts",
+    "cut_mosaic",
+    "join_cutouts",
+    "n_pixels",
+    "on_mosaic",
+    "read_grid",
+]
 
+UNRESOLVED, ABSENT = "unresolved", "off the mosaics"
 SIZE, PIXEL = 120 * u.arcsec, 1.5 * u.arcsec  # V24 section 3.1
 _ZENITHAL = {"SIN", "TAN", "ARC", "STG", "ZEA", "NCP"}  # undistorted about the reference point
 _SAME = 1e-3  # of a pixel's side, and rad: a tenth of a pixel over a cutout of 80
@@ -32,9 +42,10 @@ class Cutouts:
         Shape (n, ny, ny), float32, Jy/beam: one for each row of ``sources`` without a reason, in
         that order.
     sources : `~astropy.table.QTable`
-        One row a source: those of `read_survey_sources`, and ``reason`` (empty for those that were
-        kept), ``signal`` and ``uncertain`` of the `CutoutSelection`, ``coverage`` (share on the
-        mosaic) and ``peak_flux`` (largest pixel, Jy/beam).
+        One row a source: those of `read_survey_sources`, and ``reason`` (``UNRESOLVED``, ``ABSENT``
+        or that of the `CutoutSelection`, empty for those that were kept), ``signal`` and
+        ``uncertain`` of that selection, ``coverage`` (share on the mosaic) and ``peak_flux``
+        (largest pixel, Jy/beam).
     wcs : list of `~astropy.wcs.WCS`
         That of each image.
     beam : `~radio_beam.Beam` or None
@@ -56,9 +67,9 @@ class Cutouts:
 
     @property
     def selection(self):
-        """`~astropy.table.Table` : what each step removed, as `CutoutSelection.to_table`."""
-        columns = (np.asarray(self.sources[name]) for name in ("reason", "signal", "uncertain"))
-        return CutoutSelection(*columns).to_table()
+        """`~astropy.table.Table` : sources that each step removed and kept (V24 table 1)."""
+        reason = np.asarray(self.sources["reason"])
+        return count_removed(reason, (UNRESOLVED, ABSENT, *STEPS), "sources")
 
     def __len__(self):
         """Images."""
@@ -105,8 +116,7 @@ def read_grid(mosaic):
     if not is_celestial:
         axes = ", ".join(str(header.get(f"CTYPE{k}", "none")) for k in (1, 2))
         raise ValueError(f"{mosaic} has no celestial WCS; its axes are {axes}")
-    if not str(header.get("BUNIT", "")).strip():
-        raise ValueError(f"{mosaic} has no unit (BUNIT); expected Jy/beam or what converts to it")
+    choose_unit(header.get("BUNIT"), None, name=str(mosaic))
     beam = header_beam(header)
     if beam is None:
         raise ValueError(f"{mosaic} has no beam (BMAJ, BMIN, BPA)")
@@ -135,7 +145,7 @@ def cut_mosaic(mosaic, sources, *, size=SIZE, pixel=PIXEL, **selection):
     Returns
     -------
     cutouts : `Cutouts`
-        In the order of the sources.
+        In the order of the sources; those off the mosaic have the reason ``ABSENT``.
 
     Raises
     ------
@@ -146,22 +156,19 @@ def cut_mosaic(mosaic, sources, *, size=SIZE, pixel=PIXEL, **selection):
     n = n_pixels(size, pixel)
     side = pixel.to_value(u.arcsec)
     cut = _slice if _fits(image.wcs, side) else _interpolate
-    parts = [cut(image, position, n, side) for position in sources["position"]]
+    parts = [_cut_or_nothing(cut, image, position, n, side) for position in sources["position"]]
     images, coverage, grids = zip(*parts, strict=True) if parts else ((), (), ())
     images = np.array(images, dtype=np.float32).reshape(-1, n, n)
     coverage = np.array(coverage, dtype=float)
     found = select_cutouts(images, coverage, **selection)
     table = sources.copy()
-    table["reason"], table["signal"], table["uncertain"] = (
-        found.reason,
-        found.signal,
-        found.uncertain,
-    )
+    table["reason"] = np.where(coverage > 0, found.reason, ABSENT)
+    table["signal"], table["uncertain"] = found.signal, found.uncertain
     table["coverage"] = coverage
     table["peak_flux"] = np.nan * np.zeros(len(table)) * u.Jy / u.beam
     if len(table):
         table["peak_flux"] = images.max(axis=(1, 2)).astype(float) * u.Jy / u.beam
-    kept = found.kept
+    kept = found.kept & (coverage > 0)
     grids = [grid for grid, keep in zip(grids, kept, strict=True) if keep]
     return Cutouts(images[kept], table, grids, image.meta["beam"], pixel)
 
@@ -237,6 +244,14 @@ def _fits(wcs, side):
         return False
     straight = np.array([[-side, 0], [0, side]])
     return bool(np.abs(wcs.pixel_scale_matrix * 3600 - straight).max() < _SAME * side)
+
+
+def _cut_or_nothing(cut, image, position, n, side):
+    """What ``cut`` gives, or an image of 0 for a source that is off the mosaic."""
+    try:
+        return cut(image, position, n, side)
+    except NoOverlapError:
+        return np.zeros((n, n)), 0.0, image.wcs
 
 
 def _slice(image, position, n, side):

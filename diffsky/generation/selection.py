@@ -5,12 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["ABSENT", "STEPS", "THRESHOLDS", "CutoutSelection", "select_cutouts", "source_signal"]
+__all__ = [
+    "STEPS",
+    "THRESHOLDS",
+    "CutoutSelection",
+    "count_removed",
+    "select_cutouts",
+    "source_signal",
+]
 
-ABSENT = "off the mosaics"
 STEPS = ("broken", "S/N_sigma", "edge pixels", "incomplete")
-THRESHOLDS = {"min_signal": 5.0, "max_edge": 0.8, "min_coverage": 1.0}
-_START, _STEP = 5.0, 0.5  # of the threshold tau, V24 section 3.1
+THRESHOLDS = {"min_signal": 5.0, "tau": 5.0, "tau_step": 0.5, "max_edge": 0.8, "min_coverage": 1.0}
 _CHUNK = 2048  # images at a time
 
 
@@ -21,8 +26,7 @@ class CutoutSelection:
     Parameters
     ----------
     reason : `numpy.ndarray` of str
-        Shape (n,): the first of ``STEPS`` that a cutout failed, ``ABSENT`` for a source without a
-        cutout, empty for those that are kept.
+        Shape (n,): the first of ``STEPS`` that a cutout failed, empty for those that are kept.
     signal : `numpy.ndarray`
         Shape (n,): its S/N_sigma, NaN where it is broken.
     uncertain : `numpy.ndarray` of bool
@@ -47,10 +51,29 @@ class CutoutSelection:
         table : `~astropy.table.Table`
             ``step``, ``removed`` and ``kept``; the first row is of all cutouts.
         """
-        cut = self.reason[self.reason != ABSENT]
-        removed = [0, *(int((cut == step).sum()) for step in STEPS)]
-        kept = len(cut) - np.cumsum(removed)
-        return Table({"step": ["cutouts", *STEPS], "removed": removed, "kept": kept})
+        return count_removed(self.reason, STEPS, "cutouts")
+
+
+def count_removed(reason, steps, title):
+    """Count what each step removed (V24 table 1).
+
+    Parameters
+    ----------
+    reason : `numpy.ndarray` of str
+        Shape (n,): the step that removed each, empty for those that are kept.
+    steps : sequence of str
+        In their order.
+    title : str
+        Name of the first row, that of all.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        ``step``, ``removed`` and ``kept``.
+    """
+    removed = [0, *(int((reason == step).sum()) for step in steps)]
+    kept = len(reason) - np.cumsum(removed)
+    return Table({"step": [title, *steps], "removed": removed, "kept": kept})
 
 
 def select_cutouts(
@@ -58,6 +81,8 @@ def select_cutouts(
     coverage=None,
     *,
     min_signal=THRESHOLDS["min_signal"],
+    tau=THRESHOLDS["tau"],
+    tau_step=THRESHOLDS["tau_step"],
     max_edge=THRESHOLDS["max_edge"],
     min_coverage=THRESHOLDS["min_coverage"],
 ):
@@ -76,6 +101,8 @@ def select_cutouts(
         Shape (n,): share of the pixels that are on the mosaic. None means all.
     min_signal : float, optional
         Least S/N_sigma. Default 5.
+    tau, tau_step : float, optional
+        As `source_signal`. Default 5 and 0.5.
     max_edge : float, optional
         Largest pixel of the edge over the largest of the image, above 0. Default 0.8.
     min_coverage : float, optional
@@ -102,8 +129,9 @@ def select_cutouts(
             f"min_signal is {min_signal}, max_edge {max_edge} and min_coverage {min_coverage}; "
             "expected a number, one above 0 and one from 0 to 1"
         )
+    _check_tau(tau, tau_step)
     parts = [
-        _select_chunk(images[k : k + _CHUNK], coverage[k : k + _CHUNK], max_edge)
+        _select_chunk(images[k : k + _CHUNK], coverage[k : k + _CHUNK], (tau, tau_step), max_edge)
         for k in range(0, len(images), _CHUNK)
     ]
     broken, signal, uncertain, edge, filled = (
@@ -119,17 +147,20 @@ def select_cutouts(
     return CutoutSelection(reason, signal, uncertain)
 
 
-def source_signal(images):
+def source_signal(images, *, tau=THRESHOLDS["tau"], tau_step=THRESHOLDS["tau_step"]):
     """S/N_sigma of V24 eq. 9 and 10: the mean of the source's pixels over that of the others.
 
-    The source are the pixels above the sigma-clipped median by tau times the sigma-clipped standard
-    deviation, with the first tau of 5, 4.5, 4, ... that has any. Where the background has a mean
-    of 0 or less, the ratio means nothing, and the error of that mean stands in for it.
+    The source are the pixels above the sigma-clipped median by ``tau`` times the sigma-clipped
+    standard deviation; where there are none, ``tau`` is lowered in steps until there are. Where
+    the background has a mean of 0 or less, the ratio means nothing, and the error of that mean
+    stands in for it.
 
     Parameters
     ----------
     images : `numpy.ndarray`
         Shape (n, ny, nx), finite.
+    tau, tau_step : float, optional
+        The first threshold, and by how much it is lowered, above 0. Default 5 and 0.5.
 
     Returns
     -------
@@ -137,9 +168,15 @@ def source_signal(images):
         Shape (n,); NaN for images without a pixel above the median.
     uncertain : `numpy.ndarray` of bool
         Shape (n,): the background has a mean of 0 or less.
+
+    Raises
+    ------
+    ValueError
+        If a threshold is not above 0.
     """
     from astropy.stats import sigma_clipped_stats
 
+    _check_tau(tau, tau_step)
     images = np.asarray(images, dtype=float)
     if not len(images):
         return np.zeros(0), np.zeros(0, bool)
@@ -148,9 +185,8 @@ def source_signal(images):
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         highest = (images.max(axis=(1, 2)) - median) / deviation
-        steps = np.maximum(0, np.floor((_START - highest) / _STEP) + 1)
-        tau = _START - _STEP * steps
-        limit = np.where(deviation > 0, median + tau * deviation, median)
+        steps = np.maximum(0, np.floor((tau - highest) / tau_step) + 1)
+        limit = np.where(deviation > 0, median + (tau - tau_step * steps) * deviation, median)
         source = images > limit[:, None, None]
         n_source, n_other = source.sum(axis=(1, 2)), (~source).sum(axis=(1, 2))
         mean = np.where(source, images, 0).sum(axis=(1, 2)) / n_source
@@ -160,13 +196,20 @@ def source_signal(images):
     return np.where(n_source > 0, signal, np.nan), uncertain
 
 
-def _select_chunk(images, coverage, max_edge):
+def _check_tau(tau, tau_step):
+    if not (0 < tau < np.inf and 0 < tau_step < np.inf):
+        raise ValueError(f"tau is {tau} and tau_step {tau_step}; expected numbers above 0")
+
+
+def _select_chunk(images, coverage, threshold, max_edge):
     finite = np.isfinite(images).all(axis=(1, 2))
     good = np.where(finite[:, None, None], images, 0)
     low, high = good.min(axis=(1, 2)), good.max(axis=(1, 2))
     broken = ~finite | (low == high)
     signal, uncertain = np.full(len(images), np.nan), np.zeros(len(images), bool)
-    signal[~broken], uncertain[~broken] = source_signal(images[~broken])
+    signal[~broken], uncertain[~broken] = source_signal(
+        images[~broken], tau=threshold[0], tau_step=threshold[1]
+    )
     edge = np.max(
         [good[:, rows, columns].reshape(len(good), -1).max(axis=1) for rows, columns in _EDGES],
         axis=0,

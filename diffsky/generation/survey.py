@@ -5,14 +5,17 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.table import QTable, vstack
 from tqdm import tqdm
 
 from diffsky._cluster import submit_to, task_slots
 from diffsky._reading import same_beam
 from diffsky.generation.cutout_store import CutoutStore, fingerprint, folder_name
 from diffsky.generation.cutouts import (
+    ABSENT,
     PIXEL,
     SIZE,
+    UNRESOLVED,
     Cutouts,
     cut_mosaic,
     join_cutouts,
@@ -20,7 +23,7 @@ from diffsky.generation.cutouts import (
     on_mosaic,
     read_grid,
 )
-from diffsky.generation.selection import ABSENT, THRESHOLDS, select_cutouts
+from diffsky.generation.selection import THRESHOLDS, select_cutouts
 from diffsky.generation.survey_catalog import read_survey_sources
 
 __all__ = ["make_cutouts"]
@@ -70,8 +73,8 @@ def make_cutouts(
     Returns
     -------
     cutouts : `Cutouts`
-        Of all mosaics. Sources that lie in none have the reason ``"off the mosaics"`` and come
-        last.
+        Of all mosaics. Sources that lie in none have the reason ``"off the mosaics"``, those that
+        are left out for their size ``"unresolved"``; they come last.
 
     Raises
     ------
@@ -83,6 +86,8 @@ def make_cutouts(
         On Ctrl-C; mosaics that are done are in the store.
     """
     mosaics = _listed(mosaics)
+    if not hasattr(catalog, "colnames"):
+        catalog = QTable.read(catalog)
     sources = read_survey_sources(catalog, columns=columns, resolved=resolved)
     n = n_pixels(size, pixel)
     select_cutouts(np.zeros((0, n, n)), **selection)  # refuses thresholds that are none
@@ -98,7 +103,10 @@ def make_cutouts(
     ]
     options = {"size": size, "pixel": pixel, **selection}
     parts = _cut_all(orders, options, kept, client, progress)
-    return _with_absent(parts, sources[owner < 0], size, pixel)
+    everything = read_survey_sources(catalog, columns=columns, resolved=False)
+    left = everything[~np.isin(everything["row"], sources["row"])]
+    without = [_without_image(sources[owner < 0], ABSENT), _without_image(left, UNRESOLVED)]
+    return _with_others(parts, vstack(without), size, pixel)
 
 
 def _listed(mosaics):
@@ -205,13 +213,17 @@ def _cut(mosaic, sources, options):
     return cut_mosaic(mosaic, sources, **options)
 
 
-def _with_absent(parts, absent, size, pixel):
-    n = n_pixels(size, pixel)
-    table = absent.copy()
-    table["reason"] = np.full(len(table), ABSENT)
+def _without_image(sources, reason):
+    table = sources.copy()
+    table["reason"] = np.full(len(table), reason)
     table["signal"] = np.full(len(table), np.nan)
     table["uncertain"] = np.zeros(len(table), dtype=bool)
     table["coverage"] = np.zeros(len(table))
     table["peak_flux"] = np.full(len(table), np.nan) * u.Jy / u.beam
-    nothing = Cutouts(np.zeros((0, n, n), dtype=np.float32), table, [], None, pixel)
-    return join_cutouts([*parts, nothing]) if len(table) or not parts else join_cutouts(parts)
+    return table
+
+
+def _with_others(parts, others, size, pixel):
+    n = n_pixels(size, pixel)
+    nothing = Cutouts(np.zeros((0, n, n), dtype=np.float32), others, [], None, pixel)
+    return join_cutouts([*parts, nothing]) if len(others) or not parts else join_cutouts(parts)

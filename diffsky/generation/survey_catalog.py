@@ -5,7 +5,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-__all__ = ["SURVEY_COLUMNS", "read_survey_sources", "resolved_by_flux"]
+__all__ = ["ENVELOPE", "SURVEY_COLUMNS", "read_survey_sources", "resolved_by_flux"]
 
 # What is needed of a catalogue, and under which names LoTSS has it: Shimwell et al. (2019, 2022),
 # Williams et al. (2019), Hardcastle et al. (2023).
@@ -21,7 +21,9 @@ SURVEY_COLUMNS = {
     "total_flux_err": ("E_Total_flux",),
     "peak_flux": ("Peak_flux",),
 }
+ENVELOPE = (0.42, 1.08, 96.57, 2.49)  # of point sources: Shimwell et al. (2022), section 3.2
 _NEEDED = ("ra", "dec")
+_OPTICAL = ("optical_ra", "optical_dec")
 _FLUXES = ("total_flux", "total_flux_err", "peak_flux")
 
 
@@ -38,7 +40,7 @@ def read_survey_sources(catalog, *, columns=None, resolved=True):
         the radio position.
     resolved : bool, optional
         Keep resolved sources alone: those that the column ``resolved`` names, else those of
-        `resolved_by_flux`. Default True.
+        `resolved_by_flux`. Default True. Another criterion goes into that column.
 
     Returns
     -------
@@ -50,15 +52,16 @@ def read_survey_sources(catalog, *, columns=None, resolved=True):
     Raises
     ------
     ValueError
-        If a column is missing, with those that were found, or has no positions.
+        If a column is missing, with those that were found, one of the two of the optical position
+        is, or a source has no position.
     """
     if not hasattr(catalog, "colnames"):
         catalog = QTable.read(catalog)
     found = _find_columns(catalog, columns or {})
     radio = _positions(catalog, found["ra"], found["dec"])
     ra, dec, is_optical = radio.ra.deg.copy(), radio.dec.deg.copy(), np.zeros(len(catalog), bool)
-    if "optical_ra" in found and "optical_dec" in found:
-        columns = (_plain(catalog[found[name]], u.deg) for name in ("optical_ra", "optical_dec"))
+    if "optical_ra" in found:
+        columns = (_plain(catalog[found[name]], u.deg) for name in _OPTICAL)
         optical_ra, optical_dec = columns
         # -99 and the like stand for none.
         is_optical = np.isfinite(optical_ra) & (np.abs(optical_dec) <= 90) & (optical_ra >= 0)
@@ -80,27 +83,28 @@ def read_survey_sources(catalog, *, columns=None, resolved=True):
     return sources[_resolved(catalog, found)] if resolved else sources
 
 
-def resolved_by_flux(total_flux, total_flux_err, peak_flux):
+def resolved_by_flux(total_flux, total_flux_err, peak_flux, *, envelope=ENVELOPE):
     """Whether a source of LoTSS is resolved, by its total over its peak flux density.
 
     Parameters
     ----------
     total_flux, total_flux_err, peak_flux : array_like
         Shape (n,), all in the same flux unit.
+    envelope : tuple of float, optional
+        a, b, c and d of the envelope of point sources. Default that of LoTSS DR2.
 
     Returns
     -------
     resolved : `numpy.ndarray` of bool
-        Shape (n,): the ratio is above the envelope of point sources of Shimwell et al. (2022,
-        section 3.2): ln(total / peak) > 0.42 + 1.08 / (1 + (S/N / 96.57)^2.49), with the S/N of
-        the total flux density.
+        Shape (n,): ln(total / peak) > a + b / (1 + (S/N / c)^d), with the S/N of the total flux
+        density (Shimwell et al. 2022, section 3.2).
     """
+    a, b, c, d = envelope
     total, error, peak = (
         np.asarray(values, dtype=float) for values in (total_flux, total_flux_err, peak_flux)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
-        envelope = 0.42 + 1.08 / (1 + (total / error / 96.57) ** 2.49)
-        return np.log(total / peak) > envelope
+        return np.log(total / peak) > a + b / (1 + (total / error / c) ** d)
 
 
 def _find_columns(catalog, columns):
@@ -123,6 +127,12 @@ def _find_columns(catalog, columns):
         raise ValueError(
             f"{_has(catalog)}; {' and '.join(missing)} are missing, usually {usual}: say with "
             "columns= which they are"
+        )
+    one = [key for key in _OPTICAL if key in found]
+    if len(one) == 1:
+        raise ValueError(
+            f"{_has(catalog)}; {one[0]} is {found[one[0]]}, but its other coordinate is missing: "
+            "say with columns= which it is"
         )
     return found
 

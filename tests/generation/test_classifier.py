@@ -158,6 +158,9 @@ def test_how_a_galaxy_lies_does_not_matter(trained):
     alone = [one_view(trained, view) for view in views]
     assert np.ptp(alone, axis=0).max() > 1e-3  # else the mean would say nothing
     np.testing.assert_allclose(np.mean(alone, axis=0), known, atol=1e-6)
+    for n in (1, 3):
+        some = trained.predict_proba(images, n_views=n)
+        np.testing.assert_allclose(some, np.mean(alone[:n], axis=0), atol=1e-6)
     for view in views:
         np.testing.assert_allclose(trained.predict_proba(view), known, atol=1e-6)
 
@@ -359,6 +362,9 @@ def test_bad_prediction(trained):
         make().predict(make_images(2)[0])
     with pytest.raises(NotFittedError, match="MorphologyClassifier"):
         make().save("nowhere")
+    for n_views in (0, 9):
+        with pytest.raises(ValueError, match=f"n_views is {n_views}"):
+            trained.predict(make_images(2)[0], n_views=n_views)
     with pytest.raises(ValueError, match=r"shape \(16, 16\); expected 32 x 32 pixels"):
         trained.predict(make_images(2, size=16)[0])
     images, _ = make_images(4)

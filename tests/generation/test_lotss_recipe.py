@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 from diffsky import RadioGalaxyGenerator
 from diffsky.generation import CutoutStore
 
+ALL = ("--all-sources",)
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_lotss.py"
 pytestmark = [
     pytest.mark.slow,
@@ -25,7 +26,7 @@ pytestmark = [
 
 def run(folder, mosaics, catalog, *options):
     main = runpy.run_path(str(SCRIPT))["main"]
-    plan = ["--device", "cpu", "--batch-size", "1", "--all-sources", *options]
+    plan = ["--device", "cpu", "--batch-size", "1", *options]
     arguments = [str(path) for path in (folder, mosaics, catalog)]
     return CliRunner().invoke(main, [*arguments, *plan], catch_exceptions=False)
 
@@ -38,18 +39,18 @@ def test_mosaic_to_images(data_dir, tmp_path):
     """In two goes, the second of which takes one step more."""
     real = data_dir / "lotss"
     catalog = real / "catalog.srl.fits"
-    result = run(tmp_path / "run", real, catalog, "--steps", "1")
+    result = run(tmp_path / "run", real, catalog, *ALL, "--steps", "1")
     assert result.exit_code == 0, result.output
     table = [line.split() for line in result.stdout.splitlines()]
-    assert [line[-2:] for line in table[2:7]] == [
-        ["0", "27"],
+    assert [line[-2:] for line in table[4:9]] == [
+        ["6747", "27"],
         ["0", "27"],
         ["0", "27"],
         ["4", "23"],
         ["10", "13"],
     ]
     assert len(CutoutStore(tmp_path / "run" / "cutouts").read()) == 13
-    result = run(tmp_path / "run", real, catalog, "--steps", "2")
+    result = run(tmp_path / "run", real, catalog, *ALL, "--steps", "2")
     assert result.exit_code == 0, result.output
 
     generator = RadioGalaxyGenerator.load(tmp_path / "run" / "lotss", device="cpu", n_steps=2)
@@ -65,6 +66,17 @@ def test_mosaic_to_images(data_dir, tmp_path):
     assert ((cube.meta["peak_flux"] >= peaks.min()) & (cube.meta["peak_flux"] <= peaks.max())).all()
 
 
+def test_resolved_sources_alone(data_dir, tmp_path):
+    """What the recipe takes where it is not told otherwise."""
+    real = data_dir / "lotss"
+    result = run(tmp_path / "run", real, real / "catalog.srl.fits", "--steps", "1")
+    assert result.exit_code == 0, result.output
+    table = [line.split() for line in result.stdout.splitlines()]
+    assert [line[-1] for line in table[3:5]] == ["508", "4"]  # resolved, and on the mosaic
+    generator = RadioGalaxyGenerator.load(tmp_path / "run" / "lotss", device="cpu")
+    assert generator.description_["training"]["pairs"]["n_images"] == 3
+
+
 def test_other_cutouts_are_refused(data_dir, tmp_path):
     """A training goes on with the images that it began with, and with no others."""
     mosaics, catalog = tmp_path / "mosaics", tmp_path / "catalog.fits"
@@ -72,13 +84,13 @@ def test_other_cutouts_are_refused(data_dir, tmp_path):
     shutil.copy(data_dir / "lotss" / "P205+55-mosaic.fits", mosaics)
     known = QTable.read(data_dir / "lotss" / "catalog.srl.fits")
     known.write(catalog)
-    assert run(tmp_path / "run", mosaics, catalog, "--steps", "1").exit_code == 0
+    assert run(tmp_path / "run", mosaics, catalog, *ALL, "--steps", "1").exit_code == 0
     first = tensors(tmp_path / "run" / "lotss")
     known[:5000].write(catalog, overwrite=True)  # without three of the cutouts
     with pytest.raises(ValueError, match="is trained on other images, labels or scales"):
-        run(tmp_path / "run", mosaics, catalog, "--steps", "2")
+        run(tmp_path / "run", mosaics, catalog, *ALL, "--steps", "2")
     known.write(catalog, overwrite=True)
-    assert run(tmp_path / "run", mosaics, catalog, "--steps", "1").exit_code == 0
+    assert run(tmp_path / "run", mosaics, catalog, *ALL, "--steps", "1").exit_code == 0
     again = tensors(tmp_path / "run" / "lotss")
     assert all(torch.equal(again[name], first[name]) for name in first)
 

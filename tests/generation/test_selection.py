@@ -6,7 +6,7 @@ from astropy.stats import sigma_clipped_stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 from diffsky.generation import select_cutouts, source_signal
-from diffsky.generation.selection import ABSENT, STEPS, CutoutSelection
+from diffsky.generation.selection import STEPS
 
 
 def make_image(peak=100.0, background=1.0, *, at=(20, 20), n=40, seed=0):
@@ -89,13 +89,16 @@ def test_thresholds_are_parameters():
     assert select_cutouts(faint, min_signal=1.0).kept
     cropped = make_image(at=(0, 20))[None]
     assert select_cutouts(cropped, max_edge=1.0).kept
-
-
-def test_table_leaves_absent_sources_out():
-    reason = np.array(["", ABSENT, STEPS[0]])
-    table = CutoutSelection(reason, np.ones(3), np.zeros(3, bool)).to_table()
-    assert table["kept"][0] == 2
-    assert table["kept"][-1] == 1
+    # Pixels 8, 8 and 5.5 deviations above the median: tau decides which of them count.
+    steps = np.ones((1, 20, 20))
+    steps[0, ::2] = 3
+    steps[0, 9, 9:12] = 11, 11, 8.5
+    at_start = source_signal(steps)[0]
+    assert_allclose(source_signal(steps, tau=7)[0] / at_start, 11 / 10.17, rtol=0.01)
+    signal = float(at_start[0])
+    assert select_cutouts(steps, tau=7, min_signal=1.03 * signal).kept
+    assert not select_cutouts(steps, min_signal=1.03 * signal).kept
+    assert_allclose(source_signal(steps, tau=20, tau_step=5)[0], at_start)
 
 
 def test_nothing_to_select():
@@ -112,6 +115,7 @@ def test_nothing_to_select():
         (np.zeros((2, 8, 8)), {"max_edge": 0}, "max_edge 0"),
         (np.zeros((2, 8, 8)), {"min_coverage": 1.5}, "min_coverage 1.5"),
         (np.zeros((2, 8, 8)), {"min_signal": np.nan}, "min_signal is nan"),
+        (np.zeros((2, 8, 8)), {"tau_step": 0}, "tau is 5.0 and tau_step 0"),
     ],
 )
 def test_refused(images, options, message):

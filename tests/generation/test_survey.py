@@ -13,8 +13,14 @@ from astropy.wcs import WCS
 from numpy.testing import assert_allclose, assert_array_equal
 from radio_beam import Beam
 
-from diffsky.generation import CutoutStore, make_cutouts, select_cutouts
-from diffsky.generation.selection import ABSENT
+from diffsky.generation import (
+    CutoutStore,
+    cut_mosaic,
+    make_cutouts,
+    read_survey_sources,
+    select_cutouts,
+)
+from diffsky.generation.cutouts import ABSENT, UNRESOLVED
 
 CENTRE = SkyCoord(30 * u.deg, 20 * u.deg)
 
@@ -97,6 +103,30 @@ def test_sources_off_the_mosaic_are_listed_with_their_reason():
     assert cutouts.sources["reason"][1] != ""
     assert cutouts.sources["coverage"][1] < 1
     assert_array_equal(cutouts.catalog["row"], [0])
+    removed = dict(zip(*cutouts.selection["step", "removed"].columns.values(), strict=True))
+    assert (removed[UNRESOLVED], removed[ABSENT]) == (0, 2)
+    assert_array_equal(cutouts.selection["kept"][[0, -1]], [4, 1])
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_sources_off_the_mosaic_that_is_cut(turn):
+    positions = around((0, 0), (4000, 0))
+    mosaic = make_mosaic(positions[:1], turn=turn)
+    sources = read_survey_sources(make_catalog(positions), resolved=False)
+    cutouts = cut_mosaic(mosaic, sources)
+    assert_array_equal(cutouts.sources["reason"], ["", ABSENT])
+    assert (len(cutouts), len(cutouts.wcs)) == (1, 1)
+
+
+def test_unresolved_sources_are_listed_with_their_reason():
+    positions = around((-80, 0), (80, 0), (4000, 0))
+    catalog = make_catalog(positions, Resolved=[True, False, False])
+    cutouts = make_cutouts(make_mosaic(positions[:2]), catalog, progress=False)
+    assert_array_equal(cutouts.sources["row"], [0, 1, 2])
+    assert_array_equal(cutouts.sources["reason"], ["", UNRESOLVED, UNRESOLVED])
+    assert_array_equal(cutouts.selection["step"][:3], ["sources", UNRESOLVED, ABSENT])
+    assert_array_equal(cutouts.selection["removed"], [0, 2, 0, 0, 0, 0, 0])
+    assert_array_equal(cutouts.selection["kept"], [3, 1, 1, 1, 1, 1, 1])
 
 
 def test_all_rejected():
@@ -268,6 +298,11 @@ def test_mosaics_that_cannot_be_used(tmp_path):
             del hdus[0].header[key]
     with pytest.raises(ValueError, match="unit.fits has no unit"):
         make_cutouts([path, tmp_path / "unit.fits"], catalog, resolved=False)
+    with fits.open(path) as hdus:
+        hdus[0].header["BUNIT"] = "Hz"
+        hdus.writeto(tmp_path / "other.fits")
+    with pytest.raises(ValueError, match="other.fits is in Hz, expected Jy / beam"):
+        make_cutouts([path, tmp_path / "other.fits"], catalog, resolved=False)
     with pytest.raises(ValueError, match="wcs.fits has no celestial WCS"):
         make_cutouts(tmp_path / "wcs.fits", catalog, resolved=False)
     with pytest.raises(ValueError, match="beam.fits has no beam"):
@@ -298,7 +333,7 @@ def test_real_mosaic(data_dir):
     )
     on = cutouts.sources[cutouts.sources["reason"] != ABSENT]
     assert len(on) == 27
-    assert_array_equal(cutouts.selection["removed"], [0, 0, 0, 4, 10])
+    assert_array_equal(cutouts.selection["removed"][3:], [0, 0, 4, 10])
     assert cutouts.images.shape == (13, 80, 80)
     assert np.isfinite(cutouts.images).all()
     assert_allclose(cutouts.beam.major.to_value(u.arcsec), 6)

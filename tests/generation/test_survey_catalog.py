@@ -50,6 +50,8 @@ def test_envelope():
     assert_array_equal(resolved_by_flux([1.51, 1.53], [1e-4, 1e-4], [1, 1]), [False, True])
     assert_array_equal(resolved_by_flux([4.4, 4.6], [1e3, 1e3], [1, 1]), [False, True])
     assert_array_equal(resolved_by_flux([np.nan, -1], [1, 1], [1, 1]), [False, False])
+    lower = resolved_by_flux([1.05, 1.2], 1e-4, 1, envelope=(0.1, 1.08, 96.57, 2.49))
+    assert_array_equal(lower, [False, True])
 
 
 def test_optical_position():
@@ -105,6 +107,7 @@ def test_resolved_as_numbers():
         ({"DEC": [1, 95, 3] * u.deg}, {}, "rows 1 have no position in RA, DEC"),
         ({"Resolved": ["True", "False", "False"]}, {}, "Resolved holds .*expected bool"),
         ({"Total_flux": [10.0, 40, 10]}, {}, "Total_flux in None, .*expected a unit for all"),
+        ({"ID_RA": [1.0, 2, 3]}, {}, "optical_ra is ID_RA, but its other coordinate is missing"),
         ({"RA": [np.nan, 1, 3] * u.deg}, {}, "rows 0 have no position"),
     ],
 )
