@@ -31,11 +31,14 @@ class NoiseCorrelation:
 
     Parameters
     ----------
-    mean, largest : float
+    mean : float
         Of all couples of images; NaN where none can be compared.
-    error : float
+    largest : float
+        Of the couple that exceeds six of its errors by most.
+    error, largest_error : float
         Standard deviation that a couple has where the noise is independent: the root of the sum
-        of the product of both power spectra, over the product of their sums.
+        of the product of both power spectra, over the product of their sums, times all pixels over
+        those that both have. The mean of all couples, and that of the couple of ``largest``.
     n_images, n_couples : int
         How many were compared.
 
@@ -48,6 +51,7 @@ class NoiseCorrelation:
     mean: float
     largest: float
     error: float
+    largest_error: float
     n_images: int
     n_couples: int
 
@@ -56,10 +60,9 @@ class NoiseCorrelation:
         """bool : whether independent noise is excluded."""
         if not self.n_couples:
             return False
-        by_chance = _BY_CHANCE * self.error
         return bool(
-            self.mean > max(_MEAN, by_chance / self.n_couples**0.5)
-            or self.largest > max(_LARGEST, by_chance)
+            self.mean > max(_MEAN, _BY_CHANCE * self.error / self.n_couples**0.5)
+            or self.largest > max(_LARGEST, _BY_CHANCE * self.largest_error)
         )
 
 
@@ -139,10 +142,14 @@ def measure_noise_correlation(images):
         if both.sum() < _LEAST_PIXELS or not (one[both].std() and other[both].std()):
             continue
         found.append(np.corrcoef(one[both], other[both])[0, 1])
-        errors.append(np.sqrt((p * q).sum() / (p.sum() * q.sum())))
-    mean, largest = (np.mean(found), np.max(found)) if found else (np.nan, np.nan)
-    error = float(np.mean(errors)) if found else np.nan
-    return NoiseCorrelation(float(mean), float(largest), error, len(images), len(found))
+        independent = (p * q).sum() / (p.sum() * q.sum())
+        errors.append(np.sqrt(independent * both.size / both.sum()))
+    if not found:
+        return NoiseCorrelation(*[float("nan")] * 4, len(images), 0)
+    found, errors = np.array(found), np.array(errors)
+    k = (found - _BY_CHANCE * errors).argmax()
+    values = found.mean(), found[k], errors.mean(), errors[k]
+    return NoiseCorrelation(*map(float, values), len(images), len(found))
 
 
 def warn_of_shared_noise(correlation):
@@ -167,7 +174,7 @@ def warn_of_shared_noise(correlation):
 
 
 class NoiseWatch:
-    """Training pairs, of which the noise of the first batch is looked at.
+    """Training pairs, of which the noise of the first eight is looked at.
 
     Parameters
     ----------
@@ -176,7 +183,7 @@ class NoiseWatch:
     """
 
     def __init__(self, pairs):
-        self._pairs, self._looked = pairs, False
+        self._pairs, self._noise = pairs, []
 
     def __len__(self):
         return len(self._pairs)
@@ -204,12 +211,15 @@ class NoiseWatch:
         Warns
         -----
         DiffskyWarning
-            If these are the first, and their noise is correlated.
+            If they are among the first eight, and the noise of those so far is correlated; once.
         """
         target, condition = self._pairs.batch(numbers, device)
-        if not self._looked:
-            self._looked = True
-            warn_of_shared_noise(measure_noise_correlation(batch_noise(target, condition)))
+        if self._noise is not None:
+            self._noise = [*self._noise, *batch_noise(target, condition)][:N_IMAGES]
+            found = measure_noise_correlation(self._noise)
+            if found.shared or len(self._noise) == N_IMAGES:
+                self._noise = None
+            warn_of_shared_noise(found)
         return target, condition
 
 

@@ -56,9 +56,8 @@ def simulate_shared_pair(
     dirty = instrument.forward(sky, kernel_fwhm=kernel)[0].numpy()
     dirty = dirty + noise.image(setup, padding=padding)
     images = {"dirty": dirty, "psf": psf, "primary_beam": instrument.primary_beam, "sky": sky[0]}
-    tracks = uv_tracks(
-        read_array(setup.array), **{name: getattr(setup, name) for name in _OBSERVED}
-    )
+    array = read_array(setup.array)
+    tracks = uv_tracks(array, **{name: getattr(setup, name) for name in _OBSERVED})
     coverage = UVCoverage(
         uv=tracks.uv,
         weights=tracks.weights,
@@ -71,6 +70,6 @@ def simulate_shared_pair(
         coverage,
         wcs=setup.wcs,
         kernel_fwhm=kernel * cell * u.arcsec,
-        meta={"frequency": setup.frequency, "telescope": "ALMA"},
+        meta={"frequency": setup.frequency, "telescope": array.telescope},
         pblimit=setup.pblimit,
     )

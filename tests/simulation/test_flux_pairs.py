@@ -14,9 +14,11 @@ from torch.testing import assert_close
 
 from diffsky.deconvolution import FluxScale, WorkingScale
 from diffsky.deconvolution.observation import prepare_observation
+from diffsky.exceptions import DiffskyWarning
 from diffsky.instrument import Instrument, grid_uv
 from diffsky.simulation import PRIORS, FluxPairs, Prior, SkyPrior, render_sources
 from diffsky.simulation.counter import CounterStreams
+from diffsky.simulation.noise_check import NoiseWatch
 
 SIZE, CELL, RMS = 64, 0.2, 5e-5
 SCALE = FluxScale(size=32)
@@ -183,6 +185,16 @@ def test_all_pairs_of_an_observation_have_its_noise():
     low, high = pairs.describe()["rms"]
     assert 0.9e-4 < low < high < 1.1e-4
     assert make_pairs().describe()["noise"] == "independent"
+
+
+def test_training_on_one_noise_warns():
+    """As `fit` looks at them."""
+    few = SkyPrior(n_sources=(0, 1), flux=(1e-4, 2e-4), half_width=3.0)
+    one = make_pairs(rms=None, noise=noise_images()[:1], weights=WEIGHTS[:1], prior=few)
+    watched = NoiseWatch(one)
+    with pytest.warns(DiffskyWarning, match="the noise of these pairs is correlated"):
+        watched.batch(range(4))
+    NoiseWatch(make_pairs(prior=few)).batch(range(8))  # a warning would be an error
 
 
 def test_sources_are_added_to_the_noise():

@@ -60,6 +60,18 @@ def test_error_is_that_of_independent_images():
     assert_allclose(measure_noise_correlation(images[:N]).error, np.std(couples), rtol=0.25)
 
 
+def test_few_common_pixels_are_no_alarm():
+    """The error of a couple is that of the pixels that both have."""
+
+    def part(k):
+        return np.where(np.indices((96, 96))[1] < 8, noise(k), np.nan)
+
+    found = [measure_noise_correlation([part(k), part(k + 100)]) for k in range(60)]
+    assert_allclose(found[0].error, np.std([one.mean for one in found]), rtol=0.35)
+    assert not any(one.shared for one in found)
+    assert measure_noise_correlation([part(0), 2 * part(0)]).shared
+
+
 def test_one_couple_is_enough():
     images = [noise(k) for k in range(N - 1)]
     assert measure_noise_correlation([*images, 2 * images[0] + 1]).shared
@@ -152,12 +164,25 @@ def test_first_batch_of_a_training_is_looked_at():
     NoiseWatch(Batches(shared=False)).batch(range(N))
 
 
-def test_fit_warns():
+def test_batches_of_one_pair_are_looked_at_together():
+    watched = NoiseWatch(Batches(shared=True))
+    watched.batch([0])  # one is no couple
+    with pytest.warns(DiffskyWarning, match=r"1 couples of 2 pairs"):
+        watched.batch([1])
+    for k in range(2, N + 2):
+        watched.batch([k])  # a second warning would be an error
+    independent = NoiseWatch(Batches(shared=False))
+    for k in range(N + 2):
+        independent.batch([k])
+
+
+@pytest.mark.parametrize("plan", [{"steps": 1, "batch_size": 4}, {"steps": 2, "batch_size": 1}])
+def test_fit_warns(plan):
     estimator = DiffusionDeconvolver(TINY, device="cpu")
     pairs = Batches(shared=True)
     pairs.scale = TINY.scale
     with pytest.warns(DiffskyWarning, match=r"correlated: 1\.00 on average"):
-        estimator.fit(pairs, steps=1, batch_size=4)
+        estimator.fit(pairs, **plan)
 
 
 def test_published_pairs_share_their_noise(data_dir):
