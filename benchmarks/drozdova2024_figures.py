@@ -36,8 +36,8 @@ def draw_all(folder, runs, main, sets, water, *, data):
         *(((figure_16, known), (figure_17, rows), (figure_18, rows)) if rows else ()),
     ])  # fmt: skip
     if 1 in runs and main != 1:
-        panels = (figure_12, figure_14, figure_15, figure_10, figure_8)
-        _sheet(folder / "drozdova2024-gamma-1.png", [(panel, runs[1]) for panel in panels])
+        _sheet(folder / "drozdova2024-gamma-1.png", [(p, runs[1]) for p in GAMMA_1.values()],
+               numbers=GAMMA_1)  # fmt: skip
     draw_published(folder / "published-noise.png", data)
     draw_completeness(folder / "shared-noise-completeness.png", sets)
 
@@ -46,12 +46,14 @@ def _counted(results, name, **options):
     return Counted(results, name, Bootstrap(len(results)), **options)
 
 
-def _sheet(path, panels):
-    """Panels of one figure, three in a row."""
+def _sheet(path, panels, *, numbers=()):
+    """Panels of one figure, three in a row, with other numbers than their own if need be."""
     figure = Figure(figsize=(12, 3.6 * -(-len(panels) // 3)), layout="constrained")
     axes = np.ravel(figure.subplots(-(-len(panels) // 3), 3))
     for axis, (function, *arguments) in zip(axes, panels, strict=False):
         function(axis, *arguments)
+    for axis, number in zip(axes, numbers, strict=False):
+        axis.set_title(f"{number}:{axis.get_title().partition(':')[2]}")
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.savefig(path, dpi=90)
@@ -128,6 +130,7 @@ def figure_13(axis, runs):
         axis.errorbar([np.mean(one) for one in bins], [v.value for v in values],
                       [v.error for v in values], fmt="o-", label=f"root {gamma:g}")  # fmt: skip
     axis.plot(2, 0.5, "kx", label="Taran et al. 2023")
+    axis.plot(2, 0.9, "k^", label="D24 exceed")
     axis.set(title="13: completeness", xlabel="normalised S/N", ylim=(0, 1.02))
     axis.legend(fontsize=8)
 
@@ -250,3 +253,6 @@ def draw_completeness(path, sets):
     right.invert_yaxis()
     right.set(xlabel="purity", yticks=[], xlim=(0, 1))
     figure.savefig(path, dpi=90)
+
+
+GAMMA_1 = {19: figure_12, 20: figure_14, 21: figure_15, 22: figure_10, 23: figure_8}

@@ -88,12 +88,13 @@ def make_pairs(noise, scale, *, field_size=512, padding=4, n_declinations=41, se
     help="Pixels of 0.1 arcsec, an even number; 512 is D24's field.",
 )
 @click.option("--warm-start", default=None, help="Weights to start from, of the same preset.")
+@click.option("--seed", default=SEED, show_default=True, help="Of the skies.")
 @click.option("--steps", default=3000, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--learning-rate", default=3e-4, show_default=True)
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
 def main(folder, noise, preset, channels, gamma, device, warm_start, padding, n_declinations,
-         field_size, **training):  # fmt: skip
+         field_size, seed, **training):  # fmt: skip
     """Train in FOLDER and save the weights to FOLDER/shared-noise."""
     from diffsky import DiffusionDeconvolver
 
@@ -104,7 +105,8 @@ def main(folder, noise, preset, channels, gamma, device, warm_start, padding, n_
         chosen = replace(chosen, scale=replace(chosen.scale, gamma=gamma))
     else:
         chosen = drozdova2024(gamma=gamma, channels=channels)
-    how = {"padding": padding, "n_declinations": n_declinations, "field_size": field_size}
+    how = {"padding": padding, "n_declinations": n_declinations, "field_size": field_size,
+           "seed": seed}  # fmt: skip
     pairs = make_pairs(SharedNoise.read(noise), chosen.scale, **how)
     if warm_start is None:
         deconvolver = DiffusionDeconvolver(chosen, device=device)
