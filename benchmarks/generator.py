@@ -36,6 +36,7 @@ from diffsky.backend import select_backend
 from diffsky.diffusion import build_network
 from diffsky.evaluation import (
     compare_distributions,
+    compare_pixels,
     diversity,
     fit_source_models,
     image_statistics,
@@ -143,6 +144,12 @@ def statistics(images, peaks=None):
     return {"mean": known.mean, "standard deviation": known.std}
 
 
+def print_pixels(real, generated, peaks=1.0):
+    """Distances of the pixel values of scaled images (V24 fig. 12)."""
+    found = compare_pixels(image_statistics(real), image_statistics(generated, peaks=peaks)).meta
+    print(f"  pixel values: KS {found['ks']:.3f}, Wasserstein {found['wasserstein']:.4f}")
+
+
 def check_memory(generated, validation, training, targets, name):
     """Share of images that are too near to one of the training."""
     found = memorised_share(generated, validation, training)
@@ -180,6 +187,8 @@ def check_fluxes(parts, weights, store, n, device, targets):
         }
     reference = values.pop("validation")
     check_distributions(reference, values, targets, "first-flux")
+    kept = cube.data.max(axis=(1, 2)) > 0
+    print_pixels(images["validation"], cube.data[kept], asked[kept])
     for quantity in ("positive residual", "background rms"):
         real, made = (relations[which][quantity] for which in ("training", "generated"))
         for key in ("spearman", "slope"):
@@ -188,7 +197,6 @@ def check_fluxes(parts, weights, store, n, device, targets):
                 getattr(made, f"{key}_err") / b, getattr(real, f"{key}_err") * a / b**2
             )
             targets.check_number(f"{quantity}: {key} over real ({b:.3f})", a / b, error, 0.9, 1.1)
-    kept = cube.data.max(axis=(1, 2)) > 0
     drawn = cube.data[kept] / asked[kept, None, None]
     training, validation = map(relative, parts)
     check_memory(drawn, validation, training, targets, "first-flux")
@@ -242,6 +250,7 @@ def main(first, cutouts, store, weights, flux_weights, n, n_scan, n_fluxes, epoc
     sets = {name: statistics(these, None if name == "training" else 1.0)
             for name, these in sets.items()}  # fmt: skip
     check_distributions(statistics(valid), sets, targets, "first")
+    print_pixels(valid, images)
     for label in FIRST_CLASSES:  # compact sources are all alike, and near to each other
         own = images[np.array(labels) == label]
         parts = (relative(of_class(real[name], label)) for name in ("valid", "train"))

@@ -145,7 +145,7 @@ def draw_nearest(images, training):
 @click.option("--store", type=click.Path(path_type=Path), default="generated", show_default=True)
 @click.option("--weights", default="first", show_default=True)
 @click.option("--flux-weights", default="first-flux", show_default=True)
-@click.option("--guidance", type=float, default=0.75, show_default=True)
+@click.option("--guidance", type=float, default=1.5, show_default=True)
 @click.option("--n", default=500, show_default=True)
 @click.option("--n-fluxes", default=1000, show_default=True)
 @click.option("--epochs", default=200, show_default=True)
