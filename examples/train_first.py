@@ -28,23 +28,26 @@ DATA = {
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(exists=True, dir_okay=False))
-@click.option("--preset", default="compact", show_default=True)
-@click.option("--warm-start", help="Weights to start from; the preset is theirs.")
+@click.option("--preset", help="Default compact; with --warm-start that of the weights.")
+@click.option("--warm-start", help="Weights to start from.")
+@click.option("--seed", default=1, show_default=True, help="Of order, noise and levels.")
 @click.option("--steps", default=None, type=int, help="The preset's if not given.")
 @click.option("--batch-size", default=None, type=int, help="The preset's if not given.")
 @click.option("--learning-rate", default=None, type=float, help="The preset's if not given.")
 @click.option("--device", default=None, help="cuda, mps or cpu; the first there is if not given.")
-def main(folder, data, preset, warm_start, steps, batch_size, learning_rate, device):
+def main(folder, data, preset, warm_start, seed, steps, batch_size, learning_rate, device):
     """Train on DATA in FOLDER and save the weights to FOLDER/first."""
     from diffsky import RadioGalaxyGenerator
 
+    if preset is not None and warm_start is not None:
+        raise click.UsageError(f"--preset is {preset} beside --warm-start; expected one of them")
     everything = read_first(data, "train")
     train = everything.with_sources()
     click.echo(
         f"{len(train)} images; {len(everything) - len(train)} have no source and are left out"
     )
     if warm_start is None:
-        generator = RadioGalaxyGenerator(preset, device=device)
+        generator = RadioGalaxyGenerator(preset or "compact", device=device)
     else:
         generator = RadioGalaxyGenerator.from_pretrained(warm_start, device=device)
     generator.fit(
@@ -57,7 +60,7 @@ def main(folder, data, preset, warm_start, steps, batch_size, learning_rate, dev
         learning_rate=learning_rate,
         checkpoint_dir=folder / "checkpoints",
         resume=True,
-        seed=1,
+        seed=seed,
         warm_start=warm_start is not None,
     )
     generator.description_["data"] = DATA

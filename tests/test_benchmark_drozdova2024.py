@@ -77,6 +77,7 @@ def test_everything_is_printed_drawn_and_recorded(script, trained, data_dir, tmp
     (start,) = (k for k, line in enumerate(lines) if line.startswith("nearest; correlation"))
     numbers = [list(map(float, line.split()[1:])) for line in lines[start + 1 : start + 5]]
     assert all(40 < whole < 60 and left < 15 for whole, left, *_ in numbers)
+    assert all(abs(alike) < 0.2 for *_, first, second in numbers for alike in (first, second))
     known = json.loads((tmp_path / "figures.json").read_text())
     assert "published, less nearest noise: matched filter, S/N of the others: F1" in known
     assert known["change of the completeness, as D24"]["value"] is not None
@@ -85,6 +86,24 @@ def test_everything_is_printed_drawn_and_recorded(script, trained, data_dir, tmp
     assert "drozdova2024-fluxes.png" in drawn
     again = CliRunner().invoke(script, [str(noise), *map(str, options)], catch_exceptions=False)
     assert again.stdout == result.stdout  # from the store
+
+
+def test_threshold_of_the_filter_is_that_of_the_other_fields(script):
+    """Three fields whose false detections have scores up to 5, 5 and 9."""
+    from drozdova2024_explained import FILTER, held_out
+
+    from diffsky.evaluation import Detections, FieldResult, TrueSources
+
+    results = []
+    for number, highest in enumerate((5.0, 5.0, 9.0)):
+        truth = TrueSources(np.zeros(1), np.zeros(1), np.full(1, 1e-4), *np.ones((2, 1)))
+        place, score = np.array([0.0, 9.0]), np.array([20.0, highest])
+        found = Detections(place, np.zeros(2), np.full(2, 1e-4), *np.ones((2, 2)), score)
+        results.append(FieldResult(number, 0.85, 1e-5, truth, {FILTER: found}))
+    scores = [one.catalogs[FILTER].score for one in held_out(results)]
+    for own, least in zip(scores, (9.5, 9.5, 5.5), strict=True):
+        np.testing.assert_allclose(own[0], 20 / least)
+    assert scores[2][1] > 1  # a false one that the others did not warn of
 
 
 def test_weights_of_other_noise_are_refused(script, tmp_path):

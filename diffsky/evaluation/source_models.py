@@ -83,10 +83,10 @@ def fit_source_models(
 ):
     """Fit the sources of each image with Gaussians by PyBDSF (V24 section 5.1).
 
-    V24 have their settings in table 5, whose values are lost in the text that could be read; these
-    are chosen without them. Islands are the pixels above 3 rms with a peak above 5 rms, PyBDSF's
-    own thresholds, and rms and mean of the background are constants of an image, the latter 0: an
-    image of 80 x 80 pixels has no room for maps of them. No wavelets.
+    These are not the settings of V24, whose table 5 was not legible. Islands are the pixels above
+    3 rms with a peak above 5 rms, PyBDSF's own thresholds, and rms and mean of the background are
+    constants of an image, the latter 0: an image of 80 x 80 pixels has no room for maps of them.
+    No wavelets.
 
     PyBDSF cannot measure the noise of images that are clipped at 0, as V24's are (eq. 11) and
     generated ones with them: it finds a third of it, or fails. So the rms is that of

@@ -63,21 +63,6 @@ class ClassCondition:
         numbers = torch.tensor([self.classes.index(one) for one in labels], dtype=torch.long)
         return torch.nn.functional.one_hot(numbers, len(self.classes)).float()
 
-    def decode(self, context):
-        """Labels of one-hot vectors.
-
-        Parameters
-        ----------
-        context : `torch.Tensor`
-            Shape (n, number of classes).
-
-        Returns
-        -------
-        labels : list of str
-            The class of the largest element of each.
-        """
-        return [self.classes[k] for k in context.argmax(dim=1).tolist()]
-
     def draw(self, rng):
         """Draw a class, all with the same probability.
 

@@ -7,7 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import Cutout2D, NoOverlapError
+from astropy.nddata import Cutout2D
 from astropy.table import QTable, vstack
 from astropy.wcs import WCS
 
@@ -42,10 +42,10 @@ class Cutouts:
         Shape (n, ny, ny), float32, Jy/beam: one for each row of ``sources`` without a reason, in
         that order.
     sources : `~astropy.table.QTable`
-        One row a source: those of `read_survey_sources`, and ``reason`` (``UNRESOLVED``, ``ABSENT``
-        or that of the `CutoutSelection`, empty for those that were kept), ``signal`` and
-        ``uncertain`` of that selection, ``coverage`` (share on the mosaic) and ``peak_flux``
-        (largest pixel, Jy/beam).
+        One row a source: those of `read_survey_sources`, and ``reason`` (``"unresolved"``, ``"off
+        the mosaics"`` or that of the `CutoutSelection`, empty for those that were kept),
+        ``signal`` and ``uncertain`` of that selection, ``coverage`` (share on the mosaic) and
+        ``peak_flux`` (largest pixel, Jy/beam, NaN where there is none).
     wcs : list of `~astropy.wcs.WCS`
         That of each image.
     beam : `~radio_beam.Beam` or None
@@ -116,7 +116,10 @@ def read_grid(mosaic):
     if not is_celestial:
         axes = ", ".join(str(header.get(f"CTYPE{k}", "none")) for k in (1, 2))
         raise ValueError(f"{mosaic} has no celestial WCS; its axes are {axes}")
-    choose_unit(header.get("BUNIT"), None, name=str(mosaic))
+    unit = header.get("BUNIT", "")
+    if not str(unit).strip():
+        raise ValueError(f"{mosaic} has no unit (BUNIT); expected Jy/beam or what converts to it")
+    choose_unit(unit, None, name=str(mosaic))
     beam = header_beam(header)
     if beam is None:
         raise ValueError(f"{mosaic} has no beam (BMAJ, BMIN, BPA)")
@@ -145,7 +148,8 @@ def cut_mosaic(mosaic, sources, *, size=SIZE, pixel=PIXEL, **selection):
     Returns
     -------
     cutouts : `Cutouts`
-        In the order of the sources; those off the mosaic have the reason ``ABSENT``.
+        In the order of the sources; those whose position is off the mosaic have the reason
+        ``"off the mosaics"``.
 
     Raises
     ------
@@ -156,19 +160,25 @@ def cut_mosaic(mosaic, sources, *, size=SIZE, pixel=PIXEL, **selection):
     n = n_pixels(size, pixel)
     side = pixel.to_value(u.arcsec)
     cut = _slice if _fits(image.wcs, side) else _interpolate
-    parts = [_cut_or_nothing(cut, image, position, n, side) for position in sources["position"]]
+    there = on_mosaic(image.wcs, image.shape, sources["position"]) > 0
+    nothing = (np.zeros((n, n)), 0.0, None)
+    parts = [
+        cut(image, position, n, side) if on else nothing
+        for position, on in zip(sources["position"], there, strict=True)
+    ]
     images, coverage, grids = zip(*parts, strict=True) if parts else ((), (), ())
     images = np.array(images, dtype=np.float32).reshape(-1, n, n)
     coverage = np.array(coverage, dtype=float)
     found = select_cutouts(images, coverage, **selection)
     table = sources.copy()
-    table["reason"] = np.where(coverage > 0, found.reason, ABSENT)
+    table["reason"] = np.where(there, found.reason, ABSENT)
     table["signal"], table["uncertain"] = found.signal, found.uncertain
     table["coverage"] = coverage
     table["peak_flux"] = np.nan * np.zeros(len(table)) * u.Jy / u.beam
     if len(table):
-        table["peak_flux"] = images.max(axis=(1, 2)).astype(float) * u.Jy / u.beam
-    kept = found.kept & (coverage > 0)
+        peaks = np.where(there, images.max(axis=(1, 2)), np.nan).astype(float)
+        table["peak_flux"] = peaks * u.Jy / u.beam
+    kept = found.kept
     grids = [grid for grid, keep in zip(grids, kept, strict=True) if keep]
     return Cutouts(images[kept], table, grids, image.meta["beam"], pixel)
 
@@ -244,14 +254,6 @@ def _fits(wcs, side):
         return False
     straight = np.array([[-side, 0], [0, side]])
     return bool(np.abs(wcs.pixel_scale_matrix * 3600 - straight).max() < _SAME * side)
-
-
-def _cut_or_nothing(cut, image, position, n, side):
-    """What ``cut`` gives, or an image of 0 for a source that is off the mosaic."""
-    try:
-        return cut(image, position, n, side)
-    except NoOverlapError:
-        return np.zeros((n, n)), 0.0, image.wcs
 
 
 def _slice(image, position, n, side):

@@ -151,9 +151,9 @@ def source_signal(images, *, tau=THRESHOLDS["tau"], tau_step=THRESHOLDS["tau_ste
     """S/N_sigma of V24 eq. 9 and 10: the mean of the source's pixels over that of the others.
 
     The source are the pixels above the sigma-clipped median by ``tau`` times the sigma-clipped
-    standard deviation; where there are none, ``tau`` is lowered in steps until there are. Where
-    the background has a mean of 0 or less, the ratio means nothing, and the error of that mean
-    stands in for it.
+    standard deviation; where there are none, ``tau`` is lowered in steps, to 0 at most, until there
+    are. Where the background has a mean of 0 or less, the ratio means nothing, and the error of
+    that mean stands in for it.
 
     Parameters
     ----------
@@ -186,7 +186,8 @@ def source_signal(images, *, tau=THRESHOLDS["tau"], tau_step=THRESHOLDS["tau_ste
     with np.errstate(invalid="ignore", divide="ignore"):
         highest = (images.max(axis=(1, 2)) - median) / deviation
         steps = np.maximum(0, np.floor((tau - highest) / tau_step) + 1)
-        limit = np.where(deviation > 0, median + (tau - tau_step * steps) * deviation, median)
+        lowered = np.maximum(tau - tau_step * steps, 0)
+        limit = np.where(deviation > 0, median + lowered * deviation, median)
         source = images > limit[:, None, None]
         n_source, n_other = source.sum(axis=(1, 2)), (~source).sum(axis=(1, 2))
         mean = np.where(source, images, 0).sum(axis=(1, 2)) / n_source

@@ -74,7 +74,7 @@ def make_cutouts(
     -------
     cutouts : `Cutouts`
         Of all mosaics. Sources that lie in none have the reason ``"off the mosaics"``, those that
-        are left out for their size ``"unresolved"``; they come last.
+        are left out because nothing says that they are resolved ``"unresolved"``; they come last.
 
     Raises
     ------
@@ -103,9 +103,11 @@ def make_cutouts(
     ]
     options = {"size": size, "pixel": pixel, **selection}
     parts = _cut_all(orders, options, kept, client, progress)
-    everything = read_survey_sources(catalog, columns=columns, resolved=False)
-    left = everything[~np.isin(everything["row"], sources["row"])]
-    without = [_without_image(sources[owner < 0], ABSENT), _without_image(left, UNRESOLVED)]
+    without = [_without_image(sources[owner < 0], ABSENT)]
+    if resolved:
+        everything = read_survey_sources(catalog, columns=columns, resolved=False)
+        left = everything[~np.isin(everything["row"], sources["row"])]
+        without.append(_without_image(left, UNRESOLVED))
     return _with_others(parts, vstack(without), size, pixel)
 
 

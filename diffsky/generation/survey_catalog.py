@@ -153,7 +153,11 @@ def _positions(catalog, ra, dec):
 def _plain(column, unit):
     """A column as floats in a unit, NaN where it is masked; without a unit it is in that one."""
     own = getattr(column, "unit", None)
-    values = np.ma.filled(np.ma.asarray(getattr(column, "value", column), dtype=float), np.nan)
+    values = np.ma.asarray(getattr(column, "value", column))
+    if values.dtype.kind not in "biuf":
+        name = getattr(column, "name", None) or column.info.name
+        raise ValueError(f"{name} holds {values.dtype}; expected numbers")
+    values = np.ma.filled(values.astype(float), np.nan)
     mask = getattr(column, "mask", None)
     values = np.where(mask, np.nan, values) if mask is not None else values
     return values * own.to(unit) if own else values

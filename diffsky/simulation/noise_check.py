@@ -34,17 +34,17 @@ class NoiseCorrelation:
     mean : float
         Of all couples of images; NaN where none can be compared.
     largest : float
-        Of the couple that exceeds six of its errors by most.
+        Of the clearest couple, the one that exceeds six of its errors by most.
     error, largest_error : float
-        Standard deviation that a couple has where the noise is independent: the root of the sum
-        of the product of both power spectra, over the product of their sums, times all pixels over
-        those that both have. The mean of all couples, and that of the couple of ``largest``.
+        Standard deviation that a couple has where the noise is independent: the root of this: the
+        sum of the product of both power spectra, over the product of their sums, times all pixels
+        over those that both have. The mean of all couples, and that of the couple of ``largest``.
     n_images, n_couples : int
         How many were compared.
 
     Notes
     -----
-    Independent noise is excluded where the mean exceeds 0.1 or the largest correlation 0.3, and
+    Independent noise is excluded where the mean exceeds 0.1 or the clearest couple 0.3, and
     both six errors.
     """
 
@@ -163,7 +163,7 @@ def warn_of_shared_noise(correlation):
     if correlation.shared:
         warnings.warn(
             f"the noise of these pairs is correlated: {correlation.mean:.2f} on average and "
-            f"{correlation.largest:.2f} at most in {correlation.n_couples} couples of "
+            f"{correlation.largest:.2f} in the clearest of {correlation.n_couples} couples of "
             f"{correlation.n_images} pairs, where independent noise has 0.00 with an error of "
             f"{correlation.error:.2f}. A network learns such noise by heart, and its scores do not "
             "hold for a new observation. Give every simulation a seed of its own "
@@ -183,7 +183,7 @@ class NoiseWatch:
     """
 
     def __init__(self, pairs):
-        self._pairs, self._noise = pairs, []
+        self._pairs, self._noise, self._seen = pairs, [], set()
 
     def __len__(self):
         return len(self._pairs)
@@ -215,12 +215,24 @@ class NoiseWatch:
         """
         target, condition = self._pairs.batch(numbers, device)
         if self._noise is not None:
-            self._noise = [*self._noise, *batch_noise(target, condition)][:N_IMAGES]
-            found = measure_noise_correlation(self._noise)
-            if found.shared or len(self._noise) == N_IMAGES:
-                self._noise = None
-            warn_of_shared_noise(found)
+            self._look(numbers, target, condition)
         return target, condition
+
+    def _look(self, numbers, target, condition):
+        """Compare pairs that are new: in a second pass one would be compared with itself."""
+        n_pairs = len(self._pairs)  # 0 stands for pairs without end
+        new = []
+        for k, number in enumerate(map(int, numbers)):
+            own = number % n_pairs if n_pairs else number
+            new += [] if own in self._seen else [k]
+            self._seen.add(own)
+        if not new:
+            return
+        self._noise = [*self._noise, *batch_noise(target[new], condition[new])][:N_IMAGES]
+        found = measure_noise_correlation(self._noise)
+        if found.shared or len(self._noise) == N_IMAGES:
+            self._noise = None
+        warn_of_shared_noise(found)
 
 
 def _power(image):

@@ -110,12 +110,17 @@ def test_sources_off_the_mosaic_are_listed_with_their_reason():
 
 @pytest.mark.parametrize("turn", [0.0, 0.3])
 def test_sources_off_the_mosaic_that_is_cut(turn):
-    positions = around((0, 0), (4000, 0))
+    """Far off, just beyond its edge, and on the other side of the sky."""
+    near = around((0, 0), (4000, 0), (0, 240))
+    positions = SkyCoord([*near.ra, CENTRE.ra + 180 * u.deg], [*near.dec, -CENTRE.dec])
     mosaic = make_mosaic(positions[:1], turn=turn)
     sources = read_survey_sources(make_catalog(positions), resolved=False)
     cutouts = cut_mosaic(mosaic, sources)
-    assert_array_equal(cutouts.sources["reason"], ["", ABSENT])
+    assert_array_equal(cutouts.sources["reason"], ["", ABSENT, ABSENT, ABSENT])
+    assert_array_equal(np.isnan(cutouts.sources["peak_flux"]), [False, True, True, True])
     assert (len(cutouts), len(cutouts.wcs)) == (1, 1)
+    same = make_cutouts(mosaic, make_catalog(positions), resolved=False, progress=False)
+    assert_array_equal(same.sources["reason"], cutouts.sources["reason"])
 
 
 def test_unresolved_sources_are_listed_with_their_reason():

@@ -107,6 +107,7 @@ def test_resolved_as_numbers():
         ({"DEC": [1, 95, 3] * u.deg}, {}, "rows 1 have no position in RA, DEC"),
         ({"Resolved": ["True", "False", "False"]}, {}, "Resolved holds .*expected bool"),
         ({"Total_flux": [10.0, 40, 10]}, {}, "Total_flux in None, .*expected a unit for all"),
+        ({"RA": ["1h", "2h", "3h"]}, {}, "RA holds .*; expected numbers"),
         ({"ID_RA": [1.0, 2, 3]}, {}, "optical_ra is ID_RA, but its other coordinate is missing"),
         ({"RA": [np.nan, 1, 3] * u.deg}, {}, "rows 0 have no position"),
     ],

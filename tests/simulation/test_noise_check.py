@@ -128,13 +128,14 @@ def test_one_pair_is_no_couple(tmp_path):
 class Batches:
     """Pairs without end, of one source each, with noise of their own or of number 0."""
 
-    def __init__(self, shared):
-        self.shared = shared
+    def __init__(self, shared, n=0):
+        self.shared, self.n = shared, n
 
     def __len__(self):
-        return 0
+        return self.n
 
     def batch(self, numbers, device):
+        numbers = [k % self.n if self.n else k for k in numbers]
         dirty = np.stack([noise(0 if self.shared else k, size=64) for k in numbers])
         target = np.full_like(dirty, -1.0)
         for k, number in enumerate(numbers):
@@ -167,13 +168,25 @@ def test_first_batch_of_a_training_is_looked_at():
 def test_batches_of_one_pair_are_looked_at_together():
     watched = NoiseWatch(Batches(shared=True))
     watched.batch([0])  # one is no couple
-    with pytest.warns(DiffskyWarning, match=r"1 couples of 2 pairs"):
+    with pytest.warns(DiffskyWarning, match=r"clearest of 1 couples of 2 pairs"):
         watched.batch([1])
     for k in range(2, N + 2):
         watched.batch([k])  # a second warning would be an error
     independent = NoiseWatch(Batches(shared=False))
     for k in range(N + 2):
         independent.batch([k])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_pair_is_not_compared_with_itself(size):
+    """In the passes of a set of few pairs."""
+    watched = NoiseWatch(Batches(shared=False, n=4))
+    for start in range(0, 12, size):
+        watched.batch(range(start, start + size))  # a warning would be an error
+    watched = NoiseWatch(Batches(shared=True, n=4))
+    watched.batch([0])
+    with pytest.warns(DiffskyWarning, match="correlated"):
+        watched.batch(range(4, 4 + max(size, 2)))
 
 
 @pytest.mark.parametrize("plan", [{"steps": 1, "batch_size": 4}, {"steps": 2, "batch_size": 1}])
