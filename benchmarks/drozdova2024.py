@@ -16,6 +16,7 @@ these errors are about other skies with the same noise. Fields that are evaluate
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -67,6 +68,13 @@ def kind_of(weights):
             f"{weights.name} has the root {preset.scale.gamma}; expected one of {printed.GAMMAS}"
         )
     return preset.network["type"], preset.scale.gamma
+
+
+def as_sampled(weights, costly_steps):
+    """The weights as they are, or D24's network with fewer steps."""
+    if costly_steps is None or kind_of(weights)[0] == "unet":
+        return weights
+    return replace(weights, sampler="ddim", steps=costly_steps)
 
 
 def size_of(weights):
@@ -139,16 +147,20 @@ def print_water(known, targets):
 )  # fmt: skip
 @click.option("--fields", default=500, show_default=True, help="Of shared noise.")
 @click.option("--costly-fields", default=50, show_default=True, help="The same, D24's network.")
+@click.option(
+    "--costly-steps", type=int, help="Steps of DDIM for D24's network.  [default: its own, DDPM]"
+)
 @click.option("--fresh", default=100, show_default=True, help="Fields with their own noise.")
 @click.option("--default-fields", default=50, show_default=True, help="For the default weights.")
 @click.option("--water", default=12, show_default=True, help="Fields for each amount.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Draw them here.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write the figures to this JSON.")
 def main(noise, weights, samples, sampler, steps, processes, store, trained, for_published, data,
-         fields, costly_fields, fresh, default_fields, water, figures, record):  # fmt: skip
+         fields, costly_fields, costly_steps, fresh, default_fields, water, figures,
+         record):  # fmt: skip
     """Print the tables, and the explanation."""
     default, data = Weights(weights, samples, sampler, steps), str(Path(data, "d24"))
-    trained = [Weights(name, samples) for name in trained]
+    trained = [as_sampled(Weights(name, samples), costly_steps) for name in trained]
     kinds = {kind_of(one): one for one in trained}
     if len(kinds) < len(trained):
         raise click.UsageError("two of --trained have one root and network; expected one of each")
